@@ -1,0 +1,37 @@
+"""Every environment variable of ours, read in one place.
+
+| variable | meaning | default |
+|---|---|---|
+| H2Q_THREADS | worker threads of the kernels | the cores this process may use |
+| H2Q_KERNEL | force a kernel path: avx512, avx2, portable, numpy | the fastest that passes its self-test |
+"""
+
+from __future__ import annotations
+
+import os
+
+from h2q.core.errors import UsageError
+
+MAX_THREADS = 256
+
+
+def usable_cores() -> int:
+    """Cores the scheduler lets this process use (not the cores of the machine)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """H2Q_THREADS, else one per usable core. Raises UsageError when it is not a sensible number."""
+    text = os.environ.get("H2Q_THREADS", "")
+    if not text:
+        return min(usable_cores(), MAX_THREADS)
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        raise UsageError(f"H2Q_THREADS must be a number from 1 to {MAX_THREADS}, not {text!r}.")
+    return int(text)
+
+
+def kernel() -> str:
+    """H2Q_KERNEL, or an empty string for automatic choice."""
+    return os.environ.get("H2Q_KERNEL", "")
