@@ -14,7 +14,7 @@ from h2q.core.errors import SpecError
 
 # Limits are generous for any model published so far and small enough that no product of two overflows 63 bits.
 MAX_VOCABULARY = 1 << 22
-MAX_WIDTH = 1 << 20
+MAX_WIDTH = 1 << 17  # 127 * 127 * 2^17 still fits the int32 sums of the kernels
 MAX_LAYERS = 1 << 12
 MAX_HEADS = 1 << 12
 MAX_CONTEXT = 1 << 28

@@ -1,0 +1,54 @@
+# Five verbs and a half, the same by hand and in CI. `make test` or `make demo` alone sets everything up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
+TESTS := $(wildcard native/tests/*)
+
+.PHONY: setup check test test-peers bench demo clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "h2q needs Python 3.10 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.uv pyproject.toml uv.lock $(NATIVE)
+	$(BIN)/uv sync --locked --inexact --python $(BIN)/python --reinstall-package h2q
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.installed requirements/peers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
+	@touch $@
+
+build/native/.tested: $(VENV)/.installed $(TESTS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -S native -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build build/native
+	$(BIN)/ctest --test-dir build/native --output-on-failure
+	@touch $@
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_house.py
+
+test: setup build/native/.tested
+	$(BIN)/python -m pytest
+
+test-peers: $(VENV)/.peers
+	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q
+
+bench: setup
+	$(BIN)/h2q bench kernels
+
+demo: setup
+	$(BIN)/h2q demo
+
+clean:
+	rm -rf build $(VENV) h2q-demo

@@ -1,0 +1,51 @@
+// The encoder's binding; progress comes back to Python between blocks.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "dispatch.hpp"
+#include "encode.hpp"
+
+namespace nb = nanobind;
+
+template <typename T, int kDims>
+using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
+
+namespace {
+
+std::string encode_plane(Array<const float, 2> target, int bits, std::optional<Array<const float, 2>> feedback,
+                         int commit, int lookahead, Array<uint8_t, 3> codes, nb::object progress) {
+  const int rows = static_cast<int>(target.shape(0)), cols = static_cast<int>(target.shape(1));
+  const auto plane = h2q::plane_layout(bits, rows, cols);
+  if (static_cast<int>(codes.shape(0)) != plane.panels || static_cast<int>(codes.shape(1)) != plane.lines ||
+      codes.shape(2) != h2q::kLineLanes)
+    throw std::invalid_argument("the codes do not have the shape of their plane");
+  if (feedback && (static_cast<int>(feedback->shape(0)) != cols || static_cast<int>(feedback->shape(1)) != cols))
+    throw std::invalid_argument("the feedback does not have the width of the matrix");
+  std::function<bool(double)> report;
+  if (!progress.is_none())
+    report = [&](double share) {
+      nb::gil_scoped_acquire acquire;
+      return nb::cast<bool>(progress(share));
+    };
+  nb::gil_scoped_release release;
+  switch (h2q::encode_plane(bits, rows, cols, target.data(), feedback ? feedback->data() : nullptr, commit, lookahead,
+                            codes.data(), report)) {
+    case h2q::EncodeResult::not_finite: return "not finite";
+    case h2q::EncodeResult::cancelled: return "cancelled";
+    default: return "done";
+  }
+}
+
+}  // namespace
+
+void bind_encode(nb::module_& m) {
+  m.def("encode_plane", &encode_plane, nb::arg("target"), nb::arg("bits"), nb::arg("feedback").none(),
+        nb::arg("commit"), nb::arg("lookahead"), nb::arg("codes"), nb::arg("progress").none());
+}

@@ -1,0 +1,183 @@
+// The seam to Python: check shapes, release the interpreter lock, call. Names and shapes as in h2q/kernels/native.py.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "pool.hpp"
+
+namespace nb = nanobind;
+
+template <typename T, int kDims>
+using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
+template <typename T, int kDims>
+using In = Array<const T, kDims>;
+
+void bind_encode(nb::module_& m);
+
+namespace {
+
+void require(bool good, const char* what) {
+  if (!good) throw std::invalid_argument(what);
+}
+
+h2q::RotationView rotation_view(const In<float, 1>& signs, const In<float, 2>& mix, int block) {
+  const int width = static_cast<int>(signs.shape(0)), mixed = static_cast<int>(mix.shape(0));
+  require(block > 0 && width % block == 0 && mix.shape(1) == mix.shape(0), "rotation does not fit its width");
+  require(mixed == 1 || mixed * block == width, "rotation mix does not fit its width");
+  return {signs.data(), mix.data(), width, block, mixed};
+}
+
+// (bits, rows, cols, codes, scales) per plane, all of one matrix.
+std::vector<h2q::PlaneView> plane_views(const nb::list& planes) {
+  std::vector<h2q::PlaneView> out;
+  for (nb::handle item : planes) {
+    const auto plane = nb::cast<nb::tuple>(item);
+    require(plane.size() == 5, "a plane is (bits, rows, cols, codes, scales)");
+    auto view = h2q::plane_layout(nb::cast<int>(plane[0]), nb::cast<int>(plane[1]), nb::cast<int>(plane[2]));
+    const auto codes = nb::cast<In<uint8_t, 3>>(plane[3]);
+    const auto scales = nb::cast<In<uint16_t, 1>>(plane[4]);
+    require(static_cast<int>(codes.shape(0)) == view.panels && static_cast<int>(codes.shape(1)) == view.lines &&
+                codes.shape(2) == h2q::kLineLanes,
+            "the codes do not have the shape of their plane");
+    require(static_cast<int>(scales.shape(0)) >= view.rows, "there are fewer row scales than rows");
+    view.codes = codes.data();
+    view.scales = scales.data();
+    require(out.empty() || (out[0].rows == view.rows && out[0].cols == view.cols), "stacked planes differ in shape");
+    out.push_back(view);
+  }
+  require(!out.empty(), "there is no plane");
+  return out;
+}
+
+void rotate(In<float, 2> x, In<float, 1> signs, In<float, 2> mix, int block, bool inverse, Array<float, 2> out) {
+  const auto view = rotation_view(signs, mix, block);
+  require(static_cast<int>(x.shape(1)) == view.width && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(1),
+          "the input does not have the width of its rotation");
+  nb::gil_scoped_release release;
+  h2q::rotate_tokens(view, x.data(), out.data(), static_cast<int>(x.shape(0)), inverse);
+}
+
+bool quantize(In<float, 2> x, Array<int8_t, 2> codes, Array<float, 1> scale, Array<int32_t, 1> sums) {
+  const size_t tokens = x.shape(0);
+  require(codes.shape(0) == tokens && scale.shape(0) == tokens && sums.shape(0) == tokens &&
+              codes.shape(1) >= x.shape(1),
+          "the outputs do not fit the input");
+  nb::gil_scoped_release release;
+  return h2q::quantize_tokens(x.data(), static_cast<int>(tokens), static_cast<int>(x.shape(1)),
+                              static_cast<int>(codes.shape(1)), codes.data(), scale.data(), sums.data());
+}
+
+void matmul_planes(In<int8_t, 2> codes, In<float, 1> scale, In<int32_t, 1> sums, nb::list planes, Array<float, 2> out) {
+  const auto views = plane_views(planes);
+  const size_t tokens = codes.shape(0);
+  require(static_cast<int>(codes.shape(1)) >= views[0].cols && scale.shape(0) == tokens && sums.shape(0) == tokens,
+          "the activations do not fit the planes");
+  for (const auto& view : views)
+    require(static_cast<int>(codes.shape(1)) >= view.padded_cols, "the activations are not padded for the planes");
+  require(out.shape(0) == tokens && static_cast<int>(out.shape(1)) == views[0].rows, "the output does not fit");
+  const h2q::ActivationView x{codes.data(), scale.data(), sums.data(), static_cast<int>(tokens),
+                              static_cast<int>(codes.shape(1))};
+  nb::gil_scoped_release release;
+  h2q::matmul(views.data(), static_cast<int>(views.size()), x, out.data());
+}
+
+void gather_rows(nb::list planes, In<int64_t, 1> ids, Array<float, 2> out) {
+  const auto views = plane_views(planes);
+  require(out.shape(0) == ids.shape(0) && static_cast<int>(out.shape(1)) == views[0].cols, "the output does not fit");
+  for (size_t i = 0; i < ids.shape(0); ++i)
+    require(ids.data()[i] >= 0 && ids.data()[i] < views[0].rows, "a row lies outside the matrix");
+  nb::gil_scoped_release release;
+  h2q::gather(views.data(), static_cast<int>(views.size()), ids.data(), static_cast<int>(ids.shape(0)), out.data());
+}
+
+void decode_plane(int bits, int rows, int cols, In<uint8_t, 3> codes, Array<int8_t, 2> out) {
+  auto view = h2q::plane_layout(bits, rows, cols);
+  require(static_cast<int>(codes.shape(0)) == view.panels && static_cast<int>(codes.shape(1)) == view.lines &&
+              codes.shape(2) == h2q::kLineLanes,
+          "the codes do not have the shape of their plane");
+  require(static_cast<int>(out.shape(0)) == rows && static_cast<int>(out.shape(1)) == cols, "the output does not fit");
+  view.codes = codes.data();
+  nb::gil_scoped_release release;
+  h2q::decode(view, out.data());
+}
+
+void rms_norm(In<float, 2> x, In<float, 1> weight, float eps, Array<float, 2> out) {
+  require(weight.shape(0) == x.shape(1) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(1),
+          "the norm does not fit its input");
+  nb::gil_scoped_release release;
+  h2q::normalise(x.data(), weight.data(), eps, static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)), out.data());
+}
+
+void swiglu(In<float, 2> gate, In<float, 2> up, Array<float, 2> out) {
+  require(gate.size() == up.size() && gate.size() == out.size(), "gate and up differ in shape");
+  nb::gil_scoped_release release;
+  h2q::gate(gate.data(), up.data(), static_cast<int64_t>(gate.size()), out.data());
+}
+
+void rope(In<float, 3> x, In<float, 2> cos, In<float, 2> sin, Array<float, 3> out) {
+  require(cos.shape(0) == x.shape(0) && sin.shape(0) == x.shape(0) && 2 * cos.shape(1) == x.shape(2) &&
+              2 * sin.shape(1) == x.shape(2) && out.size() == x.size(),
+          "the angles do not fit the input");
+  nb::gil_scoped_release release;
+  h2q::positions(x.data(), cos.data(), sin.data(), static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)),
+                 static_cast<int>(x.shape(2)), out.data());
+}
+
+void attention(In<float, 4> q, In<float, 4> k, In<float, 4> v, int start, Array<float, 4> out) {
+  for (int i = 0; i < 4; ++i)
+    require(k.shape(i) == v.shape(i) && q.shape(i) == out.shape(i), "keys and values, or query and output, differ");
+  require(k.shape(0) == q.shape(0) && k.shape(3) == q.shape(3) && k.shape(1) > 0 && q.shape(2) % k.shape(1) == 0,
+          "the query does not fit the cache");
+  require(start >= 0 && static_cast<size_t>(start) + q.shape(1) <= k.shape(2), "the cache is too short");
+  const auto size = [&](const auto& a, int i) { return static_cast<int>(a.shape(i)); };
+  const h2q::AttentionView view{q.data(),   k.data(),   v.data(),   out.data(), size(q, 0), size(q, 1),
+                                size(q, 2), size(k, 1), size(k, 2), size(q, 3), start};
+  nb::gil_scoped_release release;
+  h2q::attention(view);
+}
+
+nb::dict features() {
+  nb::dict out;
+  for (const auto& feature : h2q::features()) {
+    nb::dict row;
+    row["found"] = feature.found;
+    row["executed"] = feature.executed;
+    out[feature.name.c_str()] = row;
+  }
+  return out;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "C++ kernels of h2q. Use h2q.kernels.";
+  m.def("set_code_tables", [](int bits, In<uint8_t, 1> columns, In<int8_t, 1> levels) {
+    require(columns.shape(0) == h2q::kWindow && levels.shape(0) == 32, "a code has 12 columns and 32 levels");
+    h2q::set_code_tables(bits, columns.data(), levels.data());
+  });
+  m.def("features", &features);
+  m.def("paths", [] {
+    std::vector<std::string> out;
+    for (const auto* ops : h2q::usable_paths()) out.emplace_back(ops->name);
+    return out;
+  });
+  m.def("use", &h2q::use);
+  m.def("set_threads", &h2q::set_pool_threads);
+  m.def("threads", &h2q::pool_threads);
+  m.def("rotate", &rotate);
+  m.def("quantize", &quantize);
+  m.def("matmul_planes", &matmul_planes);
+  m.def("gather_rows", &gather_rows);
+  m.def("decode_plane", &decode_plane);
+  m.def("rms_norm", &rms_norm);
+  m.def("swiglu", &swiglu);
+  m.def("rope", &rope);
+  m.def("attention", &attention);
+  bind_encode(m);
+}

@@ -1,0 +1,33 @@
+// Which path runs: found by CPUID and proven by executing one instruction of each group under a guard.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ops.hpp"
+
+namespace h2q {
+
+struct Feature {
+  std::string name;
+  bool found, executed;
+};
+
+const std::vector<Feature>& features();
+// Paths every instruction of which ran here; best first.
+const std::vector<const Ops*>& usable_paths();
+const Ops& active();
+// Throws std::invalid_argument when the path is not usable here.
+void use(const std::string& name);
+
+// Whole operations on the active path and the pool (operations.cpp).
+void rotate_tokens(const RotationView&, const float* x, float* out, int tokens, bool inverse);
+bool quantize_tokens(const float* x, int tokens, int width, int stride, int8_t* codes, float* scale, int32_t* sums);
+void matmul(const PlaneView* planes, int count, const ActivationView&, float* out);
+void gather(const PlaneView* planes, int count, const int64_t* ids, int tokens, float* out);
+void decode(const PlaneView&, int8_t* out);
+void attention(const AttentionView&);
+void normalise(const float* x, const float* weight, float eps, int tokens, int width, float* out);
+void gate(const float* gate, const float* up, int64_t count, float* out);
+void positions(const float* x, const float* cos, const float* sin, int tokens, int heads, int width, float* out);
+
+}  // namespace h2q

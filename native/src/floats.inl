@@ -1,0 +1,202 @@
+// Float operations, written once; every path compiles them with its own flags and gets the same bits.
+// No library templates here: the linker would keep one copy of them, compiled for the wrong processor.
+
+template <typename T>
+struct Scratch {
+  T* data = nullptr;
+  size_t capacity = 0;
+  T* reserve(size_t count) {
+    if (count > capacity) {
+      std::free(data);
+      data = static_cast<T*>(std::malloc(count * sizeof(T)));
+      capacity = data ? count : 0;
+      if (!data) std::abort();
+    }
+    return data;
+  }
+  ~Scratch() { std::free(data); }
+};
+
+inline int least(int a, int b) { return a < b ? a : b; }
+inline int most(int a, int b) { return a > b ? a : b; }
+
+inline Floats load(const float* p) {
+  Floats v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Floats load_part(const float* p, int count) {
+  Floats v{};
+  std::memcpy(&v, p, static_cast<size_t>(count) * sizeof(float));
+  return v;
+}
+inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
+
+inline float tree(Floats v) {
+  float a[kLanes];
+  std::memcpy(a, &v, sizeof a);
+  for (int half = kLanes / 2; half; half /= 2)
+    for (int j = 0; j < half; ++j) a[j] = a[j] + a[j + half];
+  return a[0];
+}
+
+inline Floats exponential(Floats x) {
+  const Floats zero{};
+  x = x > zero + 88.0f ? zero + 88.0f : x;
+  x = x < zero - 87.0f ? zero - 87.0f : x;
+  constexpr float kMagic = 12582912.0f;  // adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even
+  const Floats n = (x * 1.44269504f + kMagic) - kMagic;
+  const Floats r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Floats p = zero + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = ((p * (r * r)) + r) + 1.0f;
+  const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
+  Floats scale;
+  std::memcpy(&scale, &power, sizeof scale);
+  return p * scale;
+}
+
+void hadamard(float* y, int width, int block) {
+  for (int half = 1; half < block; half *= 2)
+    for (int i = 0; i < width; i += 2 * half)
+      for (int j = i; j < i + half; ++j) {
+        const float a = y[j], c = y[j + half];
+        y[j] = a + c;
+        y[j + half] = a - c;
+      }
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(block)));
+  for (int i = 0; i < width; ++i) y[i] = y[i] * scale;
+}
+
+void mix_blocks(const RotationView& r, const float* x, float* out, bool inverse) {
+  const int m = r.mixed;
+  for (int i = 0; i < m; ++i)
+    for (int e = 0; e < r.block; ++e) {
+      float total = r.mix[inverse ? i : i * m] * x[e];
+      for (int j = 1; j < m; ++j) total = total + r.mix[inverse ? j * m + i : i * m + j] * x[j * r.block + e];
+      out[i * r.block + e] = total;
+    }
+}
+
+void rotate(const RotationView& r, const float* x, float* out, bool inverse) {
+  thread_local Scratch<float> scratch;
+  float* copy = scratch.reserve(static_cast<size_t>(r.width));
+  const size_t size = sizeof(float) * static_cast<size_t>(r.width);
+  if (!inverse) {
+    for (int i = 0; i < r.width; ++i) out[i] = x[i] * r.signs[i];
+    hadamard(out, r.width, r.block);
+    if (r.mixed > 1) {
+      std::memcpy(copy, out, size);
+      mix_blocks(r, copy, out, false);
+    }
+    return;
+  }
+  std::memcpy(copy, x, size);
+  if (r.mixed > 1) mix_blocks(r, copy, out, true);
+  else std::memcpy(out, copy, size);
+  hadamard(out, r.width, r.block);
+  for (int i = 0; i < r.width; ++i) out[i] = out[i] * r.signs[i];
+}
+
+bool quantize(const float* x, int width, int stride, int8_t* codes, float* scale, int32_t* sum) {
+  float loudest = 0.0f;
+  bool finite = true;
+  for (int i = 0; i < width; ++i) {
+    const float size = std::fabs(x[i]);
+    finite &= size <= 3.402823466e+38f;
+    loudest = size > loudest ? size : loudest;
+  }
+  std::memset(codes, 0, static_cast<size_t>(stride));
+  *sum = 0;
+  *scale = 0.0f;
+  if (!finite) return false;
+  if (loudest < 1e-30f) return true;
+  const float inverse = 127.0f / loudest;
+  constexpr float kMagic = 12582912.0f;
+  int32_t total = 0;
+  for (int i = 0; i < width; ++i) {
+    const int32_t code = static_cast<int32_t>((x[i] * inverse + kMagic) - kMagic);
+    codes[i] = static_cast<int8_t>(code);
+    total += code;
+  }
+  *sum = total;
+  *scale = loudest / 127.0f;
+  return true;
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int width, float* out) {
+  Floats sum{};
+  int i = 0;
+  for (; i + kLanes <= width; i += kLanes) sum = sum + load(x + i) * load(x + i);
+  if (i < width) {
+    const Floats rest = load_part(x + i, width - i);
+    sum = sum + rest * rest;
+  }
+  const float inverse = 1.0f / std::sqrt(tree(sum) / static_cast<float>(width) + eps);
+  for (i = 0; i < width; ++i) out[i] = (x[i] * inverse) * weight[i];
+}
+
+void swiglu(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int part = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
+    const Floats g = load_part(gate + i, part), u = load_part(up + i, part);
+    const Floats result = g / (1.0f + exponential(-g)) * u;
+    std::memcpy(out + i, &result, static_cast<size_t>(part) * sizeof(float));
+  }
+}
+
+void rope(const float* x, const float* cos, const float* sin, int heads, int width, float* out) {
+  const int half = width / 2;
+  for (int h = 0; h < heads; ++h, x += width, out += width)
+    for (int i = 0; i < half; ++i) {
+      const float a = x[i], b = x[i + half];
+      out[i] = a * cos[i] - b * sin[i];
+      out[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+void attend(const AttentionView& a, int batch, int head, int token, float* scores) {
+  const int width = a.width, seen = a.start + token + 1, shared = head / (a.heads / a.kv_heads);
+  const float* q = a.q + ((static_cast<int64_t>(batch) * a.tokens + token) * a.heads + head) * width;
+  const int64_t cache = (static_cast<int64_t>(batch) * a.kv_heads + shared) * a.capacity * width;
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
+  float best = -INFINITY;
+  for (int p = 0; p < seen; ++p) {
+    const float* k = a.k + cache + static_cast<int64_t>(p) * width;
+    Floats sum{};
+    int i = 0;
+    for (; i + kLanes <= width; i += kLanes) sum = sum + load(q + i) * load(k + i);
+    if (i < width) sum = sum + load_part(q + i, width - i) * load_part(k + i, width - i);
+    scores[p] = tree(sum) * scale;
+    best = scores[p] > best ? scores[p] : best;
+  }
+  Floats total{};
+  for (int p = 0; p < seen; p += kLanes) {
+    const int part = least(kLanes, seen - p);
+    Floats e = exponential(load_part(scores + p, part) - best);
+    if (part < kLanes) {  // lanes past the end add nothing
+      float kept[kLanes] = {};
+      std::memcpy(kept, &e, static_cast<size_t>(part) * sizeof(float));
+      e = load(kept);
+    }
+    store(scores + p, e);
+    total = total + e;
+  }
+  const float norm = tree(total);
+  float* out = a.out + ((static_cast<int64_t>(batch) * a.tokens + token) * a.heads + head) * width;
+  for (int begin = 0; begin < width; begin += kLanes) {
+    const int part = least(kLanes, width - begin);
+    Floats sum{};
+    const float* v = a.v + cache + begin;
+    if (part == kLanes)
+      for (int p = 0; p < seen; ++p) sum = sum + scores[p] * load(v + static_cast<int64_t>(p) * width);
+    else
+      for (int p = 0; p < seen; ++p) sum = sum + scores[p] * load_part(v + static_cast<int64_t>(p) * width, part);
+    const Floats result = sum / norm;
+    std::memcpy(out + begin, &result, static_cast<size_t>(part) * sizeof(float));
+  }
+}

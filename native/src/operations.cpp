@@ -1,0 +1,141 @@
+// Whole operations: cut into units for the pool, or done at once where waking threads would cost more than it saves.
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "pool.hpp"
+
+namespace h2q {
+namespace {
+
+constexpr int64_t kSmallWork = 1 << 19;  // elementary steps that one thread does in the time of waking another
+constexpr int kTokensAtOnce = 64;        // tokens that share one decoding of a panel
+
+// Calls work(first, last) over [0, count), in parallel when count * cost is large.
+template <typename Work>
+void spread(int count, int64_t cost, const Work& work) {
+  const int parts = count * cost < kSmallWork ? 1 : std::min(count, 4 * pool_threads());
+  if (parts <= 1) {
+    work(0, count);
+    return;
+  }
+  parallel_for(parts, [&](int part, int) {
+    work(static_cast<int>(static_cast<int64_t>(count) * part / parts),
+         static_cast<int>(static_cast<int64_t>(count) * (part + 1) / parts));
+  });
+}
+
+}  // namespace
+
+void rotate_tokens(const RotationView& r, const float* x, float* out, int tokens, bool inverse) {
+  const Ops& ops = active();
+  spread(tokens, int64_t{16} * r.width, [&](int first, int last) {
+    for (int64_t t = first; t < last; ++t) ops.rotate(r, x + t * r.width, out + t * r.width, inverse);
+  });
+}
+
+bool quantize_tokens(const float* x, int tokens, int width, int stride, int8_t* codes, float* scale, int32_t* sums) {
+  const Ops& ops = active();
+  std::atomic<bool> finite{true};
+  spread(tokens, width, [&](int first, int last) {
+    for (int64_t t = first; t < last; ++t)
+      if (!ops.quantize(x + t * width, width, stride, codes + t * stride, scale + t, sums + t)) finite = false;
+  });
+  return finite;
+}
+
+void matmul(const PlaneView* planes, int count, const ActivationView& x, float* out) {
+  const Ops& ops = active();
+  const int panels = planes[0].panels;
+  const int tiles = (x.tokens + kTokensAtOnce - 1) / kTokensAtOnce;
+  auto unit = [&](int index, int) {
+    const int tile = index / panels, first = tile * kTokensAtOnce;
+    ops.panel(planes, count, x, index % panels, first, std::min(x.tokens, first + kTokensAtOnce), out);
+  };
+  const int64_t weights = static_cast<int64_t>(planes[0].rows) * planes[0].padded_cols * count;
+  if (weights * (4 + x.tokens) < (int64_t{1} << 22) || panels * tiles == 1) {
+    for (int index = 0; index < panels * tiles; ++index) unit(index, 0);
+  } else {
+    parallel_for(panels * tiles, unit);
+  }
+}
+
+// Levels of one row, walked lane by lane.
+static void row_levels(const PlaneView& p, int row, int8_t* out) {
+  const int height = p.panel_rows(), within = row % height, t = within / 16, r = within % 16;
+  const uint8_t* codes = p.panel(row / height);
+  for (int c = 0; c < 4; ++c) {
+    const int lane = 4 * r + c;
+    for (int g = 0; 4 * g + c < p.cols; ++g) {
+      const int step = g * p.steps + t;
+      uint32_t stream = 0;  // the last three bytes up to this step
+      for (int line = std::max(0, step / p.symbols - 2); line <= step / p.symbols; ++line)
+        stream = stream << 8 | codes[static_cast<int64_t>(line) * kLineLanes + lane];
+      const int drop = 8 - p.tables->bits * (step % p.symbols + 1);
+      out[4 * g + c] = p.tables->state_levels[(stream >> drop) & (kStates - 1)];
+    }
+  }
+}
+
+void gather(const PlaneView* planes, int count, const int64_t* ids, int tokens, float* out) {
+  const int cols = planes[0].cols;
+  spread(tokens, int64_t{16} * cols * count, [&](int first, int last) {
+    std::vector<int8_t> levels(static_cast<size_t>(cols));
+    for (int64_t t = first; t < last; ++t)
+      for (int p = 0; p < count; ++p) {
+        row_levels(planes[p], static_cast<int>(ids[t]), levels.data());
+        const float scale = widen(planes[p].scales[ids[t]]);
+        float* row = out + t * cols;
+        for (int j = 0; j < cols; ++j) {
+          const float part = scale * static_cast<float>(levels[static_cast<size_t>(j)]);
+          row[j] = p == 0 ? part : row[j] + part;
+        }
+      }
+  });
+}
+
+void decode(const PlaneView& plane, int8_t* out) {
+  spread(plane.rows, int64_t{8} * plane.cols, [&](int first, int last) {
+    for (int row = first; row < last; ++row) row_levels(plane, row, out + static_cast<int64_t>(row) * plane.cols);
+  });
+}
+
+void attention(const AttentionView& a) {
+  const Ops& ops = active();
+  const int queries = a.batch * a.heads * a.tokens;
+  spread(queries, int64_t{2} * a.width * (a.start + a.tokens), [&](int first, int last) {
+    std::vector<float> scores(static_cast<size_t>(a.start + a.tokens + 16));
+    for (int i = first; i < last; ++i)
+      ops.attend(a, i / (a.heads * a.tokens), i / a.tokens % a.heads, i % a.tokens, scores.data());
+  });
+}
+
+void normalise(const float* x, const float* weight, float eps, int tokens, int width, float* out) {
+  const Ops& ops = active();
+  spread(tokens, 2 * width, [&](int first, int last) {
+    for (int64_t t = first; t < last; ++t) ops.rms_norm(x + t * width, weight, eps, width, out + t * width);
+  });
+}
+
+void gate(const float* gate, const float* up, int64_t count, float* out) {
+  const Ops& ops = active();
+  constexpr int64_t kPiece = 1 << 14;
+  const int pieces = static_cast<int>((count + kPiece - 1) / kPiece);
+  spread(pieces, 8 * kPiece, [&](int first, int last) {
+    const int64_t begin = first * kPiece, end = std::min(count, last * kPiece);
+    ops.swiglu(gate + begin, up + begin, end - begin, out + begin);
+  });
+}
+
+void positions(const float* x, const float* cos, const float* sin, int tokens, int heads, int width, float* out) {
+  const Ops& ops = active();
+  spread(tokens, int64_t{4} * heads * width, [&](int first, int last) {
+    for (int64_t t = first; t < last; ++t) {
+      const int64_t at = t * heads * width;
+      ops.rope(x + at, cos + t * (width / 2), sin + t * (width / 2), heads, width, out + at);
+    }
+  });
+}
+
+}  // namespace h2q

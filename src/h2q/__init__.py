@@ -1,0 +1,36 @@
+"""H2Q-Evo: grow a model checkpoint into a crystal whose first bytes already talk.
+
+Public names load on first use; importing the package loads no NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from h2q.crystallize import ModelCrystallizationEngine
+    from h2q.demo import Demo
+    from h2q.runtime import HotStartManager
+
+__all__ = ["Demo", "HotStartManager", "ModelCrystallizationEngine", "__version__", "geometry"]
+
+_HOMES = {
+    "Demo": "h2q.demo",
+    "HotStartManager": "h2q.runtime",
+    "ModelCrystallizationEngine": "h2q.crystallize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("h2q")
+        except PackageNotFoundError:  # run from a source tree without being installed
+            return "0+unknown"
+    if name == "geometry":
+        return importlib.import_module("h2q.geometry")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'h2q' has no attribute {name!r}")

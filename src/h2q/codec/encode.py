@@ -1,0 +1,123 @@
+"""The NumPy reference of coding a matrix: Viterbi along each lane, LDLQ feedback from column to column.
+
+Slow and plain; the native encoder gives the same symbols. Costs are whole numbers: squared distances in level units
+times a factor, capped and rounded. A state is reached from any other in WINDOW / bits steps, so a penalty just above
+that many caps keeps paths from starting anywhere but in the given state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.codec.constants import COLUMN_GROUP, LANES, STATES, WINDOW, state_levels
+from h2q.codec.decode import arrange_rows, pack_symbols
+from h2q.codec.layout import ROWS_PER_STEP, PanelLayout
+from h2q.core.errors import Cancelled, KernelError
+from h2q.core.specs import PlaneSpec
+
+FloatArray = npt.NDArray[np.float32]
+
+COST_FACTOR = {2: np.float32(0.5), 1: np.float32(0.15625)}
+COST_CAP = {2: np.float32(2700), 1: np.float32(1400)}
+
+
+def viterbi(
+    bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Cheapest path of each lane from its start state, free end: float32 (lanes, steps) to states (lanes, steps)."""
+    lanes, steps = targets.shape
+    groups = STATES >> bits
+    levels = state_levels(bits).astype(np.float32)
+    costs = np.full((lanes, STATES), WINDOW // bits * int(COST_CAP[bits]) + 1, np.int32)
+    costs[np.arange(lanes), starts] = 0
+    choices = np.empty((steps, lanes, groups), np.int8)
+    for step in range(steps):
+        error = targets[:, step, None] - levels
+        distance = np.minimum(error * error * COST_FACTOR[bits], COST_CAP[bits])
+        runs = costs.reshape(lanes, 1 << bits, groups)
+        choices[step] = runs.argmin(axis=1)
+        best = np.repeat(runs.min(axis=1), 1 << bits, axis=1)
+        costs = best + (distance + np.float32(0.5)).astype(np.int32)
+    states = np.empty((lanes, steps), np.int64)
+    state = costs.argmin(axis=1)
+    for step in reversed(range(steps)):
+        states[:, step] = state
+        group = state >> bits
+        state = group + choices[step, np.arange(lanes), group].astype(np.int64) * groups
+    return states
+
+
+def encode_plane(
+    target: FloatArray,
+    bits: int,
+    feedback: FloatArray | None = None,
+    commit: int = 16,
+    lookahead: int = 16,
+    progress: Callable[[float], bool] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Codes of a target in level units: float32 (rows, cols) to uint8 (panels, lines, 64).
+
+    feedback: float32 (cols, cols), strictly upper: column j's target grows by sum over i < j of error_i * feedback_ij.
+    `commit` columns are fixed at a time after looking `lookahead` columns ahead (at sixteen steps per group of four; with
+    fewer steps more columns are looked at). progress hears the share done and may return False to stop.
+    Raises KernelError on values that are not finite, Cancelled when stopped.
+    """
+    if not np.isfinite(target).all() or (feedback is not None and not np.isfinite(feedback).all()):
+        raise KernelError("The weights or their feedback contain a value that is not finite.")
+    spec = PlaneSpec(bits, *target.shape)
+    layout = PanelLayout.of(spec)
+    width = layout.padded_cols
+    corrected = np.zeros((layout.panels * layout.panel_rows, width), np.float32)
+    corrected[: spec.rows, : spec.cols] = target
+    unit = COLUMN_GROUP * max(1, layout.symbols // layout.steps)
+    commit = -(-max(1, commit) // unit) * unit
+    lookahead = max(0, lookahead) * 16 // layout.steps // COLUMN_GROUP * COLUMN_GROUP
+    starts = np.zeros(layout.panels * LANES, np.int64)
+    symbols = []
+    for begin in range(0, width, commit):
+        end = min(width, begin + commit)
+        seen = min(width, end + lookahead)
+        keep = (end - begin) // COLUMN_GROUP * layout.steps
+        states = viterbi(bits, _lanes(layout, corrected[:, begin:seen]), starts)[:, :keep]
+        starts = states[:, -1]
+        by_step = states.reshape(layout.panels, LANES, keep).transpose(0, 2, 1)
+        symbols.append((by_step & ((1 << bits) - 1)).astype(np.uint8))
+        if feedback is not None:
+            part = _block_layout(layout, end - begin)
+            levels = arrange_rows(part, state_levels(bits)[by_step]).astype(np.float32)
+            _correct(corrected, target, levels, feedback, begin, end)
+        if progress is not None and not progress(end / width):
+            raise Cancelled("Encoding was stopped.")
+    return pack_symbols(spec, np.concatenate(symbols, axis=1))
+
+
+def _lanes(layout: PanelLayout, columns: FloatArray) -> FloatArray:
+    """Columns (padded rows, n) in trellis order per lane: (panels * 64, n / 4 * steps)."""
+    grid = columns.reshape(layout.panels, layout.steps, ROWS_PER_STEP, -1, COLUMN_GROUP)
+    return np.ascontiguousarray(grid.transpose(0, 2, 4, 3, 1).reshape(layout.panels * LANES, -1))
+
+
+def _block_layout(layout: PanelLayout, cols: int) -> PanelLayout:
+    """The layout of some of a plane's columns."""
+    lines = cols // COLUMN_GROUP * layout.steps // layout.symbols
+    return PanelLayout(
+        layout.spec, layout.steps, layout.symbols, layout.panels, cols, lines
+    )
+
+
+def _correct(
+    corrected: FloatArray,
+    target: FloatArray,
+    levels: FloatArray,
+    feedback: FloatArray,
+    begin: int,
+    end: int,
+) -> None:
+    """Add what columns [begin, end) did wrong to the targets of later columns, one column after the other."""
+    rows, cols = target.shape
+    for i in range(begin, min(end, cols)):
+        error = target[:, i] - levels[:rows, i - begin]
+        corrected[:rows, end:cols] += error[:, None] * feedback[None, i, end:cols]

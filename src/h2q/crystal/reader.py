@@ -1,0 +1,132 @@
+"""Opening a crystal: the description, then shards mapped into memory. Nothing is copied and, once proven, nothing hashed."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.codec.layout import PanelLayout
+from h2q.codec.planes import Plane
+from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.errors import CrystalError
+from h2q.core.safetensors_header import TensorEntry, read_header
+from h2q.core.specs import ModelSpec, PlaneSpec
+from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
+from h2q.crystal.shards import FLOATS
+from h2q.crystal.stamp import stamped, write_stamp
+from h2q.crystal.writer import file_hash
+
+DAMAGED = "Copy the crystal again, or grow it again from its source."
+
+
+class Crystal:
+    """An opened crystal. Arrays are views of mapped files; they stay valid as long as the Crystal or an array lives."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+        self.tokenizer_path = path / "tokenizer.json"
+        self._specs: dict[str, TensorSpec] = {t.name: t for t in tensors(manifest.spec)}
+        self._maps: dict[str, tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]] = {}
+        self._group_of = {
+            plane: index for index, group in enumerate(manifest.groups, 1) for plane in group
+        }
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.manifest.spec
+
+    @property
+    def rotation_seed(self) -> int:
+        return self.manifest.rotation_seed
+
+    @property
+    def rank(self) -> tuple[tuple[tuple[str, int], ...], ...]:
+        """Refinement groups, best first: each a list of (tensor name, plane index)."""
+        return self.manifest.groups
+
+    def planes(self, name: str, groups: int | None = None) -> list[Plane]:
+        """The planes of a matrix in the base and the first `groups` refinement groups (None: all)."""
+        limit = len(self.rank) if groups is None else groups
+        rows, cols = self._specs[name].shape
+        out = []
+        for index, bits in enumerate(self.manifest.bits[name]):
+            shard = self._group_of.get((name, index), 0)
+            if shard > limit:
+                break
+            spec = PlaneSpec(bits, rows, cols)
+            layout = PanelLayout.of(spec)
+            codes = self._array(shard, f"{name}.codes.{index}", "U8", layout.code_shape)
+            scales = self._array(shard, f"{name}.scales.{index}", "BF16", (layout.scale_count,))
+            out.append(Plane(spec, codes, scales.view(np.uint16)))
+        return out
+
+    def raw(self, name: str) -> npt.NDArray[np.float32]:
+        """A vector that is stored as it is, float32."""
+        (count,) = self._specs[name].shape
+        padded = -(-count // FLOATS) * FLOATS
+        values: npt.NDArray[np.float32] = self._array(0, name, "F32", (padded,)).view(np.float32)
+        return values[:count]
+
+    def entries(self, shard: int) -> dict[str, TensorEntry]:
+        """The header of a shard. Raises CrystalError when it is damaged."""
+        return self._mapped(shard)[1]
+
+    def _array(
+        self, shard: int, name: str, dtype: str, shape: tuple[int, ...]
+    ) -> npt.NDArray[np.uint8]:
+        data, entries = self._mapped(shard)
+        entry = entries.get(name)
+        if entry is None or entry.dtype != dtype or entry.shape != shape or entry.begin % 64:
+            raise CrystalError(
+                f"{name} is missing or has not the form crystal.json asks for.",
+                where=shard_name(shard),
+                fix=DAMAGED,
+            )
+        part = data[entry.begin : entry.end]
+        return part.reshape(shape) if dtype == "U8" else part
+
+    def _mapped(self, shard: int) -> tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]:
+        name = shard_name(shard)
+        if name not in self._maps:
+            path = self.path / name
+            entries = read_header(path, CrystalError)
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[name] = np.frombuffer(mapped, np.uint8), entries
+        return self._maps[name]
+
+
+def open_crystal(path: Path) -> Crystal:
+    """Open a crystal folder. Sizes are always checked; checksums when the files changed since they were last proven.
+
+    Raises CrystalError.
+    """
+    manifest = read_manifest(path)
+    files = [path / file.name for file in manifest.files]
+    for entry, file in zip(manifest.files, files, strict=True):
+        _require_size(entry, file)
+    if not stamped(path, files):
+        for entry, file in zip(manifest.files, files, strict=True):
+            if file_hash(file) != entry.sha256:
+                raise CrystalError("The checksum is wrong.", where=entry.name, fix=DAMAGED)
+        write_stamp(path, files)
+    return Crystal(path, manifest)
+
+
+def _require_size(entry: FileEntry, file: Path) -> None:
+    if not file.is_file():
+        raise CrystalError("A shard is missing.", where=entry.name, fix=DAMAGED)
+    if (size := file.stat().st_size) != entry.bytes:
+        raise CrystalError(
+            f"The shard is {size:,} bytes long, not {entry.bytes:,}.", where=entry.name, fix=DAMAGED
+        )
+
+
+def crystal_bytes(crystal: Crystal, groups: int | None = None) -> int:
+    """Bytes of crystal.json, the base and the first `groups` refinement shards (None: all)."""
+    count = len(crystal.rank) if groups is None else groups
+    shards = sum(file.bytes for file in crystal.manifest.files[: 1 + count])
+    return (crystal.path / NAME).stat().st_size + shards

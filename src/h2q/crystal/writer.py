@@ -1,0 +1,189 @@
+"""Writing a crystal: into a temporary sibling, hashed, fsynced, renamed. A reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from h2q.codec.planes import Plane
+from h2q.core.architecture import tensors
+from h2q.core.errors import ResourceError, UsageError
+from h2q.core.specs import ModelSpec
+from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
+from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard
+from h2q.crystal.stamp import write_stamp
+
+SUFFIX = ".growing"
+
+
+class CrystalWriter:
+    """Use as a context manager; without `commit` nothing is left behind.
+
+    Raises UsageError when the target exists and may not be replaced, ResourceError when the disk is full or refuses.
+    """
+
+    def __init__(
+        self, target: Path, spec: ModelSpec, rotation_seed: int, overwrite: bool = False
+    ) -> None:
+        self.target, self.overwrite = target.absolute(), overwrite
+        self._spec, self._seed = spec, rotation_seed
+        self._raw: dict[str, npt.NDArray[np.float32]] = {}
+        self._planes: dict[str, list[Plane]] = {}
+        self._groups: list[list[tuple[str, int]]] = []
+        self._tokenizer: Path | None = None
+        self._certificate: dict[str, Any] | None = None
+        self._folder = self.target.with_name(f".{self.target.name}.{os.getpid()}{SUFFIX}")
+
+    def __enter__(self) -> CrystalWriter:
+        if self.target.exists() and not self.overwrite:
+            raise UsageError(
+                "There is already something at the target.",
+                where=self.target.name,
+                fix="Choose another name, or replace it with --overwrite.",
+            )
+        if self.target.exists() and not (self.target / NAME).is_file():
+            raise UsageError("The target is not a crystal; it is not replaced.", where=self.target.name)
+        with _disk(self.target):
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            self._folder.mkdir()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add_raw(self, name: str, values: npt.NDArray[np.float32]) -> None:
+        """A vector that is stored as it is (norms), float32."""
+        self._raw[name] = np.ascontiguousarray(values, np.float32)
+
+    def add_planes(self, name: str, planes: list[Plane]) -> None:
+        """The stack of a matrix, base first."""
+        self._planes[name] = planes
+
+    def rank(self, groups: list[list[tuple[str, int]]]) -> None:
+        """Refinement planes (tensor name, plane index) by shard, best quality per byte first."""
+        self._groups = groups
+
+    def tokenizer(self, path: Path) -> None:
+        """tokenizer.json to be copied."""
+        self._tokenizer = path
+
+    def certificate(self, document: dict[str, Any]) -> None:
+        """What was measured, for certificate.json."""
+        self._certificate = document
+
+    def stage(self) -> Path:
+        """Write shards, tokenizer and crystal.json; the folder can then be opened and measured."""
+        with _disk(self.target):
+            write_shard(self._folder / shard_name(0), self._base())
+            for index, group in enumerate(self._groups, 1):
+                arrays = [
+                    array
+                    for name, plane in group
+                    for array in plane_arrays(name, plane, self._planes[name][plane])
+                ]
+                write_shard(self._folder / shard_name(index), arrays)
+            if self._tokenizer is not None:
+                shutil.copyfile(self._tokenizer, self._folder / "tokenizer.json")
+            files = [self._folder / shard_name(i) for i in range(1 + len(self._groups))]
+            manifest = Manifest(
+                spec=self._spec,
+                rotation_seed=self._seed,
+                bits={n: tuple(p.spec.bits for p in stack) for n, stack in self._planes.items()},
+                groups=tuple(tuple(group) for group in self._groups),
+                files=tuple(FileEntry(f.name, f.stat().st_size, file_hash(f)) for f in files),
+            )
+            (self._folder / NAME).write_bytes(manifest.to_bytes())
+            write_stamp(self._folder, files)
+        return self._folder
+
+    def commit(self) -> None:
+        """Make everything durable and put it at the target in one step."""
+        with _disk(self.target):
+            if not (self._folder / NAME).exists():
+                self.stage()
+            if self._certificate is not None:
+                text = json.dumps(self._certificate, indent=1) + "\n"
+                (self._folder / "certificate.json").write_text(text, encoding="utf-8")
+            for file in sorted(self._folder.iterdir()):
+                _sync(file)
+            _sync(self._folder)
+            old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
+            if self.target.exists():
+                self.target.rename(old)
+            try:
+                self._folder.rename(self.target)
+            except OSError:
+                if old.exists():
+                    old.rename(self.target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+            _sync(self.target.parent)
+
+    def _base(self) -> Iterator[NamedArray]:
+        for tensor in tensors(self._spec):
+            if tensor.kind == "norm":
+                yield tensor.name, padded_floats(self._raw[tensor.name])
+            else:
+                yield from plane_arrays(tensor.name, 0, self._planes[tensor.name][0])
+
+    def _sweep(self) -> None:
+        """Remove what processes that are gone left behind; put back a crystal whose exchange was cut short."""
+        for left in self.target.parent.glob(f".{self.target.name}.*{SUFFIX}"):
+            owner = left.name[len(self.target.name) + 2 :].split(".")[0]
+            if not owner.isdecimal() or psutil.pid_exists(int(owner)):
+                continue
+            if left.name.endswith(f".old{SUFFIX}") and not self.target.exists():
+                left.rename(self.target)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(PermissionError):  # some systems do not sync folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    """What the disk refuses, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise ResourceError(
+            "The disk is full." if full else f"The crystal cannot be written: {error.strerror}.",
+            where=target.name,
+            fix="Free some space and start again; nothing was left behind." if full else "",
+        ) from error

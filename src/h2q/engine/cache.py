@@ -1,0 +1,55 @@
+"""Keys and values of the positions seen so far; grows by doubling, never beyond the context of the model."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.core.errors import UsageError
+from h2q.core.specs import ModelSpec
+
+FloatArray = npt.NDArray[np.float32]
+FIRST_CAPACITY = 128
+
+
+class Cache:
+    """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have one length."""
+
+    def __init__(self, spec: ModelSpec, batch: int = 1, capacity: int = FIRST_CAPACITY) -> None:
+        self.spec, self.batch, self.length = spec, batch, 0
+        self.limit = spec.max_position_embeddings
+        shape = (batch, spec.num_key_value_heads, min(capacity, self.limit), spec.head_dim)
+        self.keys = [np.zeros(shape, np.float32) for _ in range(spec.num_hidden_layers)]
+        self.values = [np.zeros(shape, np.float32) for _ in range(spec.num_hidden_layers)]
+
+    @property
+    def capacity(self) -> int:
+        return self.keys[0].shape[2]
+
+    @property
+    def byte_count(self) -> int:
+        return sum(array.nbytes for array in (*self.keys, *self.values))
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` more positions. Raises UsageError beyond the context."""
+        needed = self.length + tokens
+        if needed > self.limit:
+            raise UsageError(
+                f"{needed:,} tokens do not fit the model's context of {self.limit:,}.",
+                fix="Shorten the prompt or ask for fewer tokens.",
+            )
+        if needed > self.capacity:
+            capacity = min(max(needed, 2 * self.capacity), self.limit)
+            self.keys = [self._grown(array, capacity) for array in self.keys]
+            self.values = [self._grown(array, capacity) for array in self.values]
+
+    def _grown(self, array: FloatArray, capacity: int) -> FloatArray:
+        grown = np.zeros((*array.shape[:2], capacity, array.shape[3]), np.float32)
+        grown[:, :, : self.length] = array[:, :, : self.length]
+        return grown
+
+    def store(self, layer: int, keys: FloatArray, values: FloatArray) -> None:
+        """Append float32 (batch, tokens, kv_heads, head_dim) of one layer at the current length."""
+        span = slice(self.length, self.length + keys.shape[1])
+        self.keys[layer][:, :, span] = keys.transpose(0, 2, 1, 3)
+        self.values[layer][:, :, span] = values.transpose(0, 2, 1, 3)

@@ -1,0 +1,43 @@
+"""Floor 3: the only door to C++. Every operation has a NumPy twin of the same name, signature and bits.
+
+`using("numpy")` forces the twins, `using("portable" | "avx2" | "avx512")` one native path; H2Q_KERNEL does so for a
+whole process. Without the extension the twins do the work and `load_error()` says why.
+"""
+
+from h2q.kernels.operations import (
+    attention,
+    decode_plane,
+    encode_plane,
+    gather_rows,
+    matmul_planes,
+    quantize,
+    rms_norm,
+    rope,
+    rotate,
+    rotate_quantize,
+    swiglu,
+    unrotate,
+)
+from h2q.kernels.paths import available, features, load_error, path, set_threads, threads, using
+
+__all__ = [
+    "attention",
+    "available",
+    "decode_plane",
+    "encode_plane",
+    "features",
+    "gather_rows",
+    "load_error",
+    "matmul_planes",
+    "path",
+    "quantize",
+    "rms_norm",
+    "rope",
+    "rotate",
+    "rotate_quantize",
+    "set_threads",
+    "swiglu",
+    "threads",
+    "unrotate",
+    "using",
+]

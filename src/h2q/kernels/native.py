@@ -1,0 +1,184 @@
+"""The native operations: the only module that imports the extension. Same names, signatures and bits as the twins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.codec.constants import COLUMNS, LEVELS
+from h2q.codec.layout import PanelLayout
+from h2q.codec.planes import ACTIVATION_PADDING, Activations, Plane
+from h2q.core import settings
+from h2q.core.errors import Cancelled, KernelError
+from h2q.core.specs import PlaneSpec
+from h2q.geometry.rotation import Rotation
+
+FloatArray = npt.NDArray[np.float32]
+
+NOT_FINITE = "The activations contain a value that is not a finite number."
+
+_native: Any
+try:
+    from h2q.kernels import _native
+except ImportError as error:  # the twins take over; `h2q doctor` shows the reason
+    _native, _load_error = None, str(error)
+else:
+    _load_error = ""
+    for _bits, _columns in COLUMNS.items():
+        _native.set_code_tables(_bits, np.array(_columns, np.uint8), LEVELS[_bits])
+    _native.set_threads(settings.threads())
+
+
+def load_error() -> str:
+    """Why the extension could not be loaded; empty when it is there."""
+    return _load_error
+
+
+def paths() -> list[str]:
+    """Native paths that can run here, fastest first."""
+    return list(_native.paths()) if _native else []
+
+
+def use(path: str) -> None:
+    """Switch to a path of `paths()`."""
+    _native.use(path)
+
+
+def features() -> dict[str, dict[str, bool]]:
+    """Instruction groups found by CPUID and executed under a guard."""
+    return dict(_native.features()) if _native else {}
+
+
+def set_threads(count: int) -> None:
+    """Size of the worker pool, the calling thread included."""
+    if _native:
+        _native.set_threads(count)
+
+
+def threads() -> int:
+    """Threads that take part in an operation."""
+    return int(_native.threads()) if _native else 1
+
+
+def rotate(x: FloatArray, rotation: Rotation) -> FloatArray:
+    """See h2q.geometry.rotation.rotate."""
+    return _rotated(x, rotation, False)
+
+
+def unrotate(x: FloatArray, rotation: Rotation) -> FloatArray:
+    """See h2q.geometry.rotation.unrotate."""
+    return _rotated(x, rotation, True)
+
+
+def quantize(x: FloatArray) -> Activations:
+    """See h2q.codec.activations.quantize."""
+    x = np.ascontiguousarray(x, np.float32)
+    tokens, width = x.shape
+    padded = -(-width // ACTIVATION_PADDING) * ACTIVATION_PADDING
+    codes = np.empty((tokens, padded), np.int8)
+    scale, sums = np.empty(tokens, np.float32), np.empty(tokens, np.int32)
+    if not _call(_native.quantize, x, codes, scale, sums):
+        raise KernelError(NOT_FINITE)
+    return Activations(codes, scale, sums)
+
+
+def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
+    """See h2q.kernels.twins.rotate_quantize."""
+    return quantize(_rotated(x, rotation, False))
+
+
+def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArray:
+    """See h2q.codec.decode.matmul_planes."""
+    out = np.empty((len(activations.codes), planes[0].spec.rows), np.float32)
+    stack = _stack(planes)
+    _call(_native.matmul_planes, activations.codes, activations.scale, activations.sums, stack, out)
+    return out
+
+
+def gather_rows(planes: Sequence[Plane], ids: npt.NDArray[np.int64]) -> FloatArray:
+    """See h2q.codec.decode.gather_rows."""
+    out = np.empty((len(ids), planes[0].spec.cols), np.float32)
+    _call(_native.gather_rows, _stack(planes), np.ascontiguousarray(ids, np.int64), out)
+    return out
+
+
+def decode_plane(spec: PlaneSpec, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """See h2q.codec.decode.decode_plane."""
+    out = np.empty((spec.rows, spec.cols), np.int8)
+    _call(_native.decode_plane, spec.bits, spec.rows, spec.cols, codes, out)
+    return out
+
+
+def encode_plane(
+    target: FloatArray,
+    bits: int,
+    feedback: FloatArray | None = None,
+    commit: int = 16,
+    lookahead: int = 16,
+    progress: Callable[[float], bool] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """See h2q.codec.encode.encode_plane."""
+    target = np.ascontiguousarray(target, np.float32)
+    if feedback is not None:
+        feedback = np.ascontiguousarray(feedback, np.float32)
+    layout = PanelLayout.of(PlaneSpec(bits, *target.shape))
+    codes = np.zeros(layout.code_shape, np.uint8)
+    result = _call(
+        _native.encode_plane, target, bits, feedback, commit, lookahead, codes, progress
+    )
+    if result == "not finite":
+        raise KernelError("The weights or their feedback contain a value that is not finite.")
+    if result == "cancelled":
+        raise Cancelled("Encoding was stopped.")
+    return codes
+
+
+def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+    """See h2q.kernels.twins.rms_norm."""
+    out = np.empty(x.shape, np.float32)
+    _call(_native.rms_norm, x, weight, eps, out)
+    return out
+
+
+def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
+    """See h2q.kernels.twins.rope."""
+    out = np.empty(x.shape, np.float32)
+    _call(_native.rope, x, cos, sin, out)
+    return out
+
+
+def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
+    """See h2q.kernels.twins.attention."""
+    out = np.empty(q.shape, np.float32)
+    _call(_native.attention, q, k, v, start, out)
+    return out
+
+
+def swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """See h2q.kernels.twins.swiglu."""
+    out = np.empty(gate.shape, np.float32)
+    _call(_native.swiglu, gate, up, out)
+    return out
+
+
+def _rotated(x: FloatArray, rotation: Rotation, inverse: bool) -> FloatArray:
+    x = np.ascontiguousarray(x, np.float32)
+    out = np.empty_like(x)
+    _call(_native.rotate, x, rotation.signs, rotation.mix, rotation.block, inverse, out)
+    return out
+
+
+def _stack(planes: Sequence[Plane]) -> list[tuple[int, int, int, Any, Any]]:
+    return [(p.spec.bits, p.spec.rows, p.spec.cols, p.codes, p.scales) for p in planes]
+
+
+def _call(operation: Callable[..., Any], *arguments: Any) -> Any:
+    """Run an operation; what the binding refuses becomes an error of our own."""
+    try:
+        return operation(*arguments)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise KernelError(f"An operation got arrays it cannot work on: {reason}") from error

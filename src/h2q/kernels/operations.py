@@ -1,0 +1,100 @@
+"""The operations the engine is made of, each sent to the active path. Shapes and formulas: `twins`, `codec.decode`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.codec.planes import Activations, Plane
+from h2q.core.specs import PlaneSpec
+from h2q.geometry.rotation import Rotation
+from h2q.kernels.paths import implementation
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def rotate(x: FloatArray, rotation: Rotation) -> FloatArray:
+    """R x per token: float32 (T, width)."""
+    out: FloatArray = implementation().rotate(x, rotation)
+    return out
+
+
+def unrotate(x: FloatArray, rotation: Rotation) -> FloatArray:
+    """R^T x per token: float32 (T, width)."""
+    out: FloatArray = implementation().unrotate(x, rotation)
+    return out
+
+
+def quantize(x: FloatArray) -> Activations:
+    """int8 codes with one scale per token. Raises KernelError when a value is not finite."""
+    out: Activations = implementation().quantize(x)
+    return out
+
+
+def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
+    """rotate, then quantize, in one pass. Raises KernelError when a value is not finite."""
+    out: Activations = implementation().rotate_quantize(x, rotation)
+    return out
+
+
+def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArray:
+    """Stacked planes times quantized inputs: float32 (T, rows)."""
+    out: FloatArray = implementation().matmul_planes(activations, planes)
+    return out
+
+
+def gather_rows(planes: Sequence[Plane], ids: npt.NDArray[np.int64]) -> FloatArray:
+    """Rows of a coded matrix, still rotated: float32 (T, cols)."""
+    out: FloatArray = implementation().gather_rows(planes, ids)
+    return out
+
+
+def decode_plane(spec: PlaneSpec, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """Levels of a plane: int8 (rows, cols)."""
+    out: npt.NDArray[np.int8] = implementation().decode_plane(spec, codes)
+    return out
+
+
+def encode_plane(
+    target: FloatArray,
+    bits: int,
+    feedback: FloatArray | None = None,
+    commit: int = 16,
+    lookahead: int = 16,
+    progress: Callable[[float], bool] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Codes of a target in level units, by Viterbi with LDLQ feedback: uint8 (panels, lines, 64).
+
+    target: float32 (rows, cols). feedback: float32 (cols, cols), strictly upper, or None. progress hears the share done
+    between blocks and may return False to stop. Raises KernelError on values that are not finite, Cancelled when stopped.
+    """
+    out: npt.NDArray[np.uint8] = implementation().encode_plane(
+        target, bits, feedback, commit, lookahead, progress
+    )
+    return out
+
+
+def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+    """Root-mean-square normalisation: float32 (T, n)."""
+    out: FloatArray = implementation().rms_norm(x, weight, eps)
+    return out
+
+
+def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
+    """Rotary positions, half-split: x float32 (T, heads, head_dim), cos and sin (T, head_dim / 2)."""
+    out: FloatArray = implementation().rope(x, cos, sin)
+    return out
+
+
+def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
+    """Causal attention of q (B, T, H, hd) over caches (B, KV, capacity, hd): float32 (B, T, H, hd)."""
+    out: FloatArray = implementation().attention(q, k, v, start)
+    return out
+
+
+def swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """silu(gate) * up: float32 (T, n)."""
+    out: FloatArray = implementation().swiglu(gate, up)
+    return out

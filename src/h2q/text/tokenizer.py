@@ -1,0 +1,95 @@
+"""tokenizer.json through the `tokenizers` library, with bounded reading and a decoder for streams of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tokenizers
+
+from h2q.core.errors import TextError
+
+MAX_TOKENIZER_BYTES = 256 << 20
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+MAX_PENDING = 16  # tokens; a character that is not complete by then never will be
+
+
+class Tokenizer:
+    """Text to ids and back. Raises TextError when the file is missing, damaged, or not a tokenizer."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            if path.stat().st_size > MAX_TOKENIZER_BYTES:
+                raise TextError("The tokenizer file is larger than 256 MiB.", where=path.name)
+            data = path.read_bytes()
+        except OSError as error:
+            raise TextError(
+                f"The tokenizer cannot be read: {error.strerror}.", where=path.name
+            ) from error
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(data)
+        except Exception as error:  # the library raises bare Exception
+            raise TextError(
+                "The file is not a tokenizer of the Hugging Face library.",
+                where=path.name,
+                fix="Fetch tokenizer.json of the model again.",
+            ) from error
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included: one more than the largest id."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def require_fit(self, vocab_size: int) -> None:
+        """Raises TextError when the tokenizer can produce an id the model does not have."""
+        if self.vocab_size > vocab_size:
+            raise TextError(
+                f"The tokenizer has {self.vocab_size:,} entries, the model {vocab_size:,}.",
+                fix="They do not belong together; use the tokenizer the model was trained with.",
+            )
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Ids of a text; `special` adds what the model expects around it (such as a first token)."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens left out."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def stream(self) -> TextStream:
+        """A decoder for one stream of tokens."""
+        return TextStream(self)
+
+
+class TextStream:
+    """Turns tokens into text as soon as it is printable; holds back incomplete UTF-8 characters."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._shown: list[int] = []
+        self._pending: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The text that became printable with this token; may be empty."""
+        self._pending.append(token)
+        text = self._new_text()
+        if text.endswith(REPLACEMENT) and len(self._pending) < MAX_PENDING:
+            return ""
+        self._settle()
+        return text
+
+    def flush(self) -> str:
+        """What is left at the end, incomplete characters as replacement marks."""
+        text = self._new_text() if self._pending else ""
+        self._settle()
+        return text
+
+    def _new_text(self) -> str:
+        # Some decoders treat the first token differently (a leading space), hence the difference of two decodings.
+        before = self._tokenizer.decode(self._shown)
+        return self._tokenizer.decode(self._shown + self._pending)[len(before) :]
+
+    def _settle(self) -> None:
+        self._shown, self._pending = self._pending, []

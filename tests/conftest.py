@@ -1,0 +1,49 @@
+"""Fixtures shared by all tests: the seed model, a crystal of it, and the shared data where it is present."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from h2q.crystal import Crystal, open_crystal
+from h2q.crystallize import ModelCrystallizationEngine, Options
+from h2q.sources import Source, open_source
+
+ROOT = Path(__file__).parent.parent
+SEED = ROOT / "src" / "h2q" / "assets" / "seed"
+# Smaller than a person would choose: enough to be a real crystal, quick enough for every test run.
+QUICK = Options(
+    calibration_streams=6,
+    calibration_length=512,
+    rank_streams=1,
+    measure_streams=2,
+    measure_length=256,
+)
+
+
+@pytest.fixture(scope="session")
+def seed_source() -> Source:
+    return open_source(SEED)
+
+
+@pytest.fixture(scope="session")
+def seed_path(tmp_path_factory: pytest.TempPathFactory, seed_source: Source) -> Path:
+    """A crystal of the seed model, grown once per run."""
+    target = tmp_path_factory.mktemp("crystals") / "seed.crystal"
+    ModelCrystallizationEngine(seed_source, QUICK).grow(target)
+    return target
+
+
+@pytest.fixture
+def seed_crystal(seed_path: Path) -> Crystal:
+    return open_crystal(seed_path)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Data that may not be committed; set H2Q_SHARED, or put it beside the repository."""
+    path = Path(os.environ.get("H2Q_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip("the shared data folder is not here (set H2Q_SHARED)")
+    return path

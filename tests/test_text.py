@@ -1,0 +1,51 @@
+"""Streams of tokens give the text the tokenizer gives, character by character."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from h2q.core.errors import TextError
+from h2q.text import Tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+
+SEED = Path(__file__).parent.parent / "src" / "h2q" / "assets" / "seed" / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(SEED)
+
+
+@given(text=st.text(max_size=60))
+def test_a_stream_adds_up_to_the_text(text: str) -> None:
+    tokenizer = Tokenizer(SEED)
+    stream = tokenizer.stream()
+    ids = tokenizer.encode(text, special=False)
+    pieces = [stream.push(token) for token in ids]
+    assert "".join(pieces) + stream.flush() == tokenizer.decode(ids)
+
+
+def test_half_a_character_is_held_back(tokenizer: Tokenizer) -> None:
+    stream = tokenizer.stream()
+    ids = tokenizer.encode("\N{GREEK SMALL LETTER ALPHA}\N{SNOWMAN}", special=False)
+    pieces = [stream.push(token) for token in ids]
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(pieces)
+    assert "".join(pieces) == "\N{GREEK SMALL LETTER ALPHA}\N{SNOWMAN}"
+    assert len(ids) > 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff\xfe", b'{"model": 1}'])
+def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TextError):
+        Tokenizer(path)
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tokenizer: Tokenizer) -> None:
+    tokenizer.require_fit(tokenizer.vocab_size)
+    with pytest.raises(TextError, match="do not belong together"):
+        tokenizer.require_fit(tokenizer.vocab_size - 1)

@@ -1,0 +1,161 @@
+"""Every native operation against its NumPy twin, bit for bit, on every path this processor can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, is_dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from h2q import kernels
+from h2q.codec.layout import PanelLayout
+from h2q.codec.planes import Plane, to_bfloat16
+from h2q.core.errors import KernelError
+from h2q.core.specs import PlaneSpec
+from h2q.geometry.rotation import rotation
+
+NATIVE = [path for path in kernels.available() if path != "numpy"]
+SHAPES = [(1, 1), (16, 4), (5, 7), (31, 37), (128, 256), (256, 768), (263, 101), (300, 260)]
+Case = Callable[[np.random.Generator], Any]
+
+
+def normal(draw: np.random.Generator, *shape: int) -> np.ndarray:
+    return draw.standard_normal(shape).astype(np.float32)
+
+
+def random_plane(draw: np.random.Generator, bits: int, rows: int, cols: int) -> Plane:
+    spec = PlaneSpec(bits, rows, cols)
+    layout = PanelLayout.of(spec)
+    scales = np.zeros(layout.scale_count, np.uint16)
+    scales[:rows] = to_bfloat16(np.abs(normal(draw, rows)) / 50)
+    codes = draw.integers(0, 256, layout.code_shape).astype(np.uint8)
+    return Plane(spec, codes, scales)
+
+
+def projection(rows: int, cols: int, bits: tuple[int, ...], tokens: int) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        planes = [random_plane(draw, b, rows, cols) for b in bits]
+        return kernels.matmul_planes(kernels.quantize(normal(draw, tokens, cols)), planes)
+
+    return case
+
+
+def gather(rows: int, cols: int, bits: tuple[int, ...]) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        planes = [random_plane(draw, b, rows, cols) for b in bits]
+        return kernels.gather_rows(planes, draw.integers(0, rows, 9))
+
+    return case
+
+
+def decode(rows: int, cols: int, bits: int) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        plane = random_plane(draw, bits, rows, cols)
+        return kernels.decode_plane(plane.spec, plane.codes)
+
+    return case
+
+
+def attend(batch: int, tokens: int, heads: int, shared: int, width: int, start: int) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        cache = (batch, shared, start + tokens + 3, width)
+        q = normal(draw, batch, tokens, heads, width) * 3
+        return kernels.attention(q, normal(draw, *cache), normal(draw, *cache), start)
+
+    return case
+
+
+def rotated(name: str, tokens: int, width: int) -> Case:
+    return lambda draw: getattr(kernels, name)(normal(draw, tokens, width), rotation(1, width))
+
+
+def positions(draw: np.random.Generator) -> Any:
+    angles = normal(draw, 6, 8)
+    return kernels.rope(normal(draw, 6, 3, 16), np.cos(angles), np.sin(angles))
+
+
+CASES: dict[str, Case] = {
+    **{
+        f"matmul {rows}x{cols} planes {bits} tokens {tokens}": projection(rows, cols, bits, tokens)
+        for rows, cols in SHAPES
+        for bits in [(2,), (1,), (2, 1), (2, 2, 1)]
+        for tokens in [1, 3, 17]
+    },
+    **{f"gather {r}x{c} {b}": gather(r, c, b) for r, c in SHAPES for b in [(2,), (2, 1)]},
+    **{f"decode {r}x{c} {b}": decode(r, c, b) for r, c in SHAPES for b in (1, 2)},
+    **{
+        f"{name} {tokens}x{width}": rotated(name, tokens, width)
+        for name in ("rotate", "unrotate", "rotate_quantize")
+        for tokens, width in [(1, 256), (3, 768), (2, 896), (5, 1), (2, 7), (40, 268)]
+    },
+    "quantize": lambda draw: kernels.quantize(normal(draw, 5, 45) * 100),
+    "quantize silence": lambda draw: kernels.quantize(np.zeros((2, 8), np.float32)),
+    "norm": lambda draw: kernels.rms_norm(normal(draw, 3, 256), normal(draw, 256), 1e-5),
+    "norm, odd width": lambda draw: kernels.rms_norm(normal(draw, 4, 77), normal(draw, 77), 1e-6),
+    "rope": positions,
+    "swiglu": lambda draw: kernels.swiglu(normal(draw, 3, 771) * 30, normal(draw, 3, 771)),
+    "attention, one token": attend(1, 1, 4, 2, 64, 200),
+    "attention, prompt": attend(2, 33, 4, 2, 64, 0),
+    "attention, odd head": attend(1, 5, 3, 1, 10, 4),
+    "attention, small head": attend(3, 2, 8, 4, 8, 18),
+}
+
+
+def test_a_native_path_was_built() -> None:
+    """The rest of this table would pass over nothing otherwise."""
+    assert NATIVE, kernels.load_error()
+
+
+@pytest.mark.parametrize("path", NATIVE)
+@pytest.mark.parametrize("name", CASES)
+def test_twin(name: str, path: str) -> None:
+    seed = sum(map(ord, name))
+    with kernels.using("numpy"):
+        expected = CASES[name](np.random.default_rng(seed))
+    with kernels.using(path):
+        result = CASES[name](np.random.default_rng(seed))
+    if not is_dataclass(expected):
+        expected, result = [expected], [result]
+    else:
+        expected, result = astuple(expected), astuple(result)
+    for mine, theirs in zip(result, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs, strict=True)
+
+
+@pytest.mark.parametrize("path", kernels.available())
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(path: str, bad: float) -> None:
+    x = np.ones((2, 64), np.float32)
+    x[1, 3] = bad
+    with kernels.using(path), pytest.raises(KernelError):
+        kernels.rotate_quantize(x, rotation(0, 64))
+
+
+@pytest.mark.parametrize("path", NATIVE)
+def test_threads_change_nothing(path: str) -> None:
+    before = kernels.threads()
+    results = []
+    try:
+        with kernels.using(path):
+            for count in (1, 2, 5):
+                kernels.set_threads(count)
+                case = CASES["matmul 300x260 planes (2, 1) tokens 17"]
+                results.append(case(np.random.default_rng(0)))
+    finally:
+        kernels.set_threads(before)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_exp_is_close_to_exp() -> None:
+    from h2q.kernels import twins
+
+    x = np.linspace(-86, 87, 20_001).astype(np.float32)
+    relative = twins.exp(x).astype(np.float64) / np.exp(x.astype(np.float64)) - 1
+    assert np.abs(relative).max() < 2.5e-7
+
+
+def test_an_unknown_path_is_refused() -> None:
+    with pytest.raises(KernelError, match="not available"), kernels.using("abacus"):
+        pass
