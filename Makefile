@@ -17,8 +17,13 @@ $(VENV)/.uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
 
+# An editable install lists the modules it found; a new or removed one asks for a new install.
+MODULES := find src -name '*.py' | sort
+$(shell [ ! -f $(VENV)/.installed ] || $(MODULES) | cmp -s - $(VENV)/.modules || rm -f $(VENV)/.installed)
+
 $(VENV)/.installed: $(VENV)/.uv pyproject.toml uv.lock $(NATIVE)
 	$(BIN)/uv sync --locked --inexact --python $(BIN)/python --reinstall-package h2q
+	@$(MODULES) > $(VENV)/.modules
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.installed requirements/peers.txt

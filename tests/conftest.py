@@ -1,4 +1,6 @@
-"""Fixtures shared by all tests: the seed model, a crystal of it, and the shared data where it is present."""
+"""Fixtures shared by all tests: the seed model, a crystal of it, and the shared data where it is
+present.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.sources import Source, open_source

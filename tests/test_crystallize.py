@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from h2q.core.errors import UsageError
 from h2q.crystallize import Options
 from h2q.crystallize.moments import damped, feedback
 from h2q.crystallize.plan import Candidate, choose, groups
 from h2q.crystallize.towers import encode
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def uneven_moments(width: int, seed: int = 0) -> np.ndarray:
@@ -20,7 +23,9 @@ def uneven_moments(width: int, seed: int = 0) -> np.ndarray:
 
 
 def test_feedback_factors_the_moments() -> None:
-    """H = (I + U) D (I + U)^T with D diagonal is what makes the error of each column independent."""
+    """H = (I + U) D (I + U)^T with D diagonal is what makes the error of each column
+    independent.
+    """
     moments = uneven_moments(48)
     unit = np.eye(48) + feedback(moments)
     inner = np.linalg.inv(unit) @ moments @ np.linalg.inv(unit).T
@@ -45,13 +50,14 @@ def test_every_plane_of_a_tower_lowers_the_error() -> None:
     for bits in (1, 2, 1):
         base = encode(base.rest, bits, moments, 0.5, weights)
         errors.append(base.error)
-    assert all(b < 0.7 * a for a, b in zip(errors, errors[1:], strict=False))
+    assert all(b < 0.7 * a for a, b in pairwise(errors))
 
 
 def test_silent_rows_and_inputs_are_survived() -> None:
     weights = np.zeros((16, 32), np.float32)
     encoded = encode(weights, 2, np.zeros((32, 32)), 0.3, weights)
-    assert np.isfinite(encoded.rest).all() and np.abs(encoded.rest).max() < 1e-20
+    assert np.isfinite(encoded.rest).all()
+    assert np.abs(encoded.rest).max() < 1e-20
 
 
 def test_damping_never_leaves_moments_singular() -> None:
@@ -82,11 +88,14 @@ def test_a_plan_keeps_its_budget_and_takes_one_choice_per_tensor(
     assert efficiency == sorted(efficiency, reverse=True)
     cut = groups(chosen, 3)
     assert [c for group in cut for c in group] == chosen
-    assert len(cut) <= 3 and all(cut)
+    assert len(cut) <= 3
+    assert all(cut)
 
 
 def test_a_plan_prefers_the_hull() -> None:
-    """Two bits at once where the second bit is worth more than the first; the better tensor first."""
+    """Two bits at once where the second bit is worth more than the first; the better tensor
+    first.
+    """
     found = [
         Candidate("a", 1, 100, 0.1),
         Candidate("a", 2, 200, 0.5),

@@ -1,11 +1,12 @@
-"""The engine on the seed model: caches, batches, rotations, and the twin against the native path."""
+"""The engine on the seed model: caches, batches, rotations, and the twin against the native
+path.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+
 from h2q import kernels
 from h2q.core.errors import UsageError
 from h2q.crystal import Crystal

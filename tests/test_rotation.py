@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from h2q.geometry.rotation import rotate, rotation, splitmix64, unrotate
 from hypothesis import given
 from hypothesis import strategies as st
+
+from h2q.geometry.rotation import rotate, rotation, splitmix64, unrotate
 
 
 def test_splitmix64_gives_the_published_sequence() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from h2q.core.errors import UsageError
 from h2q.engine import Sampler
 from h2q.engine.sampling import log_softmax

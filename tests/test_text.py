@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from h2q.core.errors import TextError
-from h2q.text import Tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+
+from h2q.core.errors import TextError
+from h2q.text import Tokenizer
 
 SEED = Path(__file__).parent.parent / "src" / "h2q" / "assets" / "seed" / "tokenizer.json"
 

@@ -1,4 +1,6 @@
-"""Every native operation against its NumPy twin, bit for bit, on every path this processor can run."""
+"""Every native operation against its NumPy twin, bit for bit, on every path this processor can
+run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from h2q import kernels
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane, to_bfloat16

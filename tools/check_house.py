@@ -1,4 +1,6 @@
-"""Gates no linter knows: short modules, a small root, environment variables in one place, no foreign data."""
+"""Gates no linter knows: short modules, a small root, environment variables in one place, no
+foreign data.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Turn a public-domain text into a tokenizer and a flat array of token ids.
 
-The text is cut into passages of consecutive paragraphs, between one and sixteen kilobytes long (log-uniform),
-each opened by the document token. The model thus learns what a beginning looks like, thousands of times, and
-can be asked for text with nothing but that token: this is how the package calibrates and measures itself without
-shipping anybody's text.
+The text is cut into passages of consecutive paragraphs, between one and sixteen kilobytes long
+(log-uniform), each opened by the document token. The model thus learns what a beginning looks like,
+thousands of times, and can be asked for text with nothing but that token: this is how the package
+calibrates and measures itself without shipping anybody's text.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def main() -> None:
         ids = encode(tokenizer, documents)
         np.save(arguments.out / f"{name}.npy", ids)
         size = sum(len(document.encode()) for document in documents)
-        print(f"{name}: {len(documents)} passages, {len(ids):,} tokens, {size / len(ids):.3f} bytes per token")
+        print(
+            f"{name}: {len(documents)} passages, {len(ids):,} tokens, {size / len(ids):.3f} bytes per token"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Write a training checkpoint as the Hugging Face folder that the package ships: bf16 weights, config, tokenizer."""
+"""Write a training checkpoint as the Hugging Face folder that the package ships: bf16 weights,
+config, tokenizer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The seed model in PyTorch: a small llama (grouped queries, rotary positions, gated MLP, tied embedding).
+"""The seed model in PyTorch: a small llama (grouped queries, rotary positions, gated MLP, tied
+embedding).
 
 Module names give Hugging Face tensor names, so the state dict is the checkpoint.
 """
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
-        heads = lambda y: y.view(batch, length, -1, self.shape.head_dim).transpose(1, 2)
+
+        def heads(y: Tensor) -> Tensor:
+            return y.view(batch, length, -1, self.shape.head_dim).transpose(1, 2)
+
         q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -84,7 +88,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -121,7 +125,9 @@ class SeedModel(nn.Module):
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(parameter)
             elif parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.02 if "embed" in name else parameter.shape[1] ** -0.5)
+                nn.init.normal_(
+                    parameter, std=0.02 if "embed" in name else parameter.shape[1] ** -0.5
+                )
 
     def hidden(self, tokens: Tensor) -> Tensor:
         x = self.model.embed_tokens(tokens)
@@ -131,5 +137,5 @@ class SeedModel(nn.Module):
         return self.model.norm(x)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        logits = F.linear(self.hidden(tokens), self.model.embed_tokens.weight)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        logits = functional.linear(self.hidden(tokens), self.model.embed_tokens.weight)
+        return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())

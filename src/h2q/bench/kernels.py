@@ -1,9 +1,12 @@
-"""Matrix-vector and matrix-matrix on planes, against reading the same memory and against float32 BLAS in the same run."""
+"""Matrix-vector and matrix-matrix on planes, against reading the same memory and against float32
+BLAS in the same run.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +25,17 @@ REPEATS = 7
 def bench_kernels(mebibytes: int = 256, progress: ProgressListener = silent) -> dict[str, Any]:
     """Speed of `matmul_planes` on `mebibytes` of random codes: best of REPEATS runs each.
 
-    The pure read is NumPy's sum of the same bytes as uint64, one thread; float32 is NumPy's BLAS on a matrix of 64 MiB.
+    The pure read is NumPy's sum of the same bytes as uint64, one thread; float32 is NumPy's BLAS on
+    a matrix of 64 MiB.
     """
     draw = np.random.default_rng(0)
     steps: list[tuple[str, Callable[[], dict[str, float]]]] = []
     for bits in ((2,), (1,), (2, 1), (2, 2)):
-        stack = [_plane(draw, b, mebibytes << 20 if len(bits) == 1 else mebibytes << 19) for b in bits]
+        size = (mebibytes << 20) // len(bits)
+        stack = [_plane(draw, b, size) for b in bits]
         for tokens in (1, 8):
             name = f"matmul {'+'.join(map(str, bits))} tokens {tokens}"
-            steps.append((name, lambda stack=stack, tokens=tokens: _matmul(draw, stack, tokens)))
+            steps.append((name, partial(_matmul, draw, stack, tokens)))
     results: dict[str, Any] = {}
     for index, (name, step) in enumerate(steps):
         results[name] = step()
@@ -58,7 +63,7 @@ def _matmul(draw: np.random.Generator, stack: list[Plane], tokens: int) -> dict[
     inputs = kernels.quantize(draw.standard_normal((tokens, WIDTH)).astype(np.float32))
     seconds = _best(lambda: kernels.matmul_planes(inputs, stack))
     size = sum(plane.codes.nbytes for plane in stack)
-    read = sum(_best(lambda p=p: p.codes.reshape(-1).view(np.uint64).sum()) for p in stack)
+    read = sum(_best(p.codes.reshape(-1).view(np.uint64).sum) for p in stack)
     return {
         "seconds": seconds,
         "bytes_per_second": size / seconds,

@@ -11,7 +11,9 @@ from h2q.core.errors import ResourceError
 
 
 def write_result(path: Path, document: dict[str, Any]) -> None:
-    """Write a document in one step. Raises ResourceError when the disk or the folder does not allow it."""
+    """Write a document in one step. Raises ResourceError when the disk or the folder does not allow
+    it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,9 @@ import numpy.typing as npt
 from h2q.codec.planes import ACTIVATION_PADDING, Activations
 from h2q.core.errors import KernelError
 
-SILENCE = np.float32(1e-30)  # below this a token counts as zero, so that the inverse scale stays finite
+SILENCE = np.float32(
+    1e-30
+)  # below this a token counts as zero, so that the inverse scale stays finite
 
 
 def quantize(x: npt.NDArray[np.float32]) -> Activations:

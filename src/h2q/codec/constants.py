@@ -1,8 +1,9 @@
 """The frozen constants of the trellis code, format version 1: two linear maps and two level tables.
 
-A state of WINDOW bits selects one of 32 levels through a GF(2)-linear map: level index = XOR of COLUMNS[bits][b] over
-the set bits b of the state (a convolutional code). Levels are whole numbers within +-LEVEL_LIMIT so that an offset of
-LEVEL_OFFSET makes them unsigned seven-bit numbers, which no multiply-add instruction saturates on.
+A state of WINDOW bits selects one of 32 levels through a GF(2)-linear map: level index = XOR of
+COLUMNS[bits][b] over the set bits b of the state (a convolutional code). Levels are whole numbers
+within +-LEVEL_LIMIT so that an offset of LEVEL_OFFSET makes them unsigned seven-bit numbers, which
+no multiply-add instruction saturates on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ COLUMNS: Final[dict[int, tuple[int, ...]]] = {
     1: (17, 24, 4, 1, 4, 0, 14, 24, 6, 8, 28, 19),
 }
 
-# Level tables for a unit Gaussian, by index. Found by random search over linear maps with Lloyd iterations.
+# Level tables for a unit Gaussian, by index. Found by random search over linear maps with Lloyd
+# iterations.
 _GAUSSIAN: Final[dict[int, tuple[float, ...]]] = {
     2: (
         *(-2.3502, -1.6680, -1.5021, -1.2705, -1.0761, -0.9513, -0.8823, -0.8268),

@@ -1,4 +1,6 @@
-"""The NumPy reference of reading planes: symbols to levels, products with int8 activations, rows of an embedding."""
+"""The NumPy reference of reading planes: symbols to levels, products with int8 activations, rows of
+an embedding.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ def unpack_symbols(spec: PlaneSpec, codes: npt.NDArray[np.uint8]) -> npt.NDArray
     layout = PanelLayout.of(spec)
     shifts = np.arange(8 - spec.bits, -1, -spec.bits, dtype=np.uint8)
     symbols = codes[:, :, None, :] >> shifts[:, None] & ((1 << spec.bits) - 1)
-    return symbols.reshape(layout.panels, -1, LANES)
+    return np.asarray(symbols.reshape(layout.panels, -1, LANES), np.uint8)
 
 
 def pack_symbols(spec: PlaneSpec, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -29,11 +31,13 @@ def pack_symbols(spec: PlaneSpec, symbols: npt.NDArray[np.uint8]) -> npt.NDArray
     layout = PanelLayout.of(spec)
     shifts = np.arange(8 - spec.bits, -1, -spec.bits, dtype=np.uint8)
     grouped = symbols.reshape(layout.panels, layout.lines, layout.symbols, LANES)
-    return np.bitwise_or.reduce(grouped << shifts[:, None], axis=2).astype(np.uint8)
+    return np.asarray(np.bitwise_or.reduce(grouped << shifts[:, None], axis=2), np.uint8)
 
 
 def trellis_states(bits: int, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """State after every step, int64 (panels, steps, 64); the state before the first step is zero."""
+    """State after every step, int64 (panels, steps, 64); the state before the first step is
+    zero.
+    """
     states = symbols.astype(np.int64)
     reach = 1
     while reach * bits < 12:
@@ -48,13 +52,13 @@ def decode_plane(spec: PlaneSpec, codes: npt.NDArray[np.uint8]) -> npt.NDArray[n
     """Levels of the whole plane, int8 (rows, cols)."""
     layout = PanelLayout.of(spec)
     levels = _table(spec.bits)[trellis_states(spec.bits, unpack_symbols(spec, codes))]
-    return arrange_rows(layout, levels)[: spec.rows, : spec.cols].copy()
+    return np.array(arrange_rows(layout, levels)[: spec.rows, : spec.cols])
 
 
 def arrange_rows(layout: PanelLayout, lanes: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """From trellis order (panels, steps, 64) to a matrix (padded rows, padded cols)."""
     grid = lanes.reshape(layout.panels, layout.padded_cols // 4, layout.steps, ROWS_PER_STEP, 4)
-    return grid.transpose(0, 2, 3, 1, 4).reshape(-1, layout.padded_cols)
+    return np.asarray(grid.transpose(0, 2, 3, 1, 4).reshape(-1, layout.padded_cols))
 
 
 def row_scales(plane: Plane) -> npt.NDArray[np.float32]:
@@ -62,10 +66,10 @@ def row_scales(plane: Plane) -> npt.NDArray[np.float32]:
     return from_bfloat16(plane.scales[: plane.spec.rows])
 
 
-def matmul_planes(
-    activations: Activations, planes: Sequence[Plane]
-) -> npt.NDArray[np.float32]:
-    """Product of stacked planes with quantized inputs, float32 (T, rows); integer sums are exact."""
+def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> npt.NDArray[np.float32]:
+    """Product of stacked planes with quantized inputs, float32 (T, rows); integer sums are
+    exact.
+    """
     total: npt.NDArray[np.float32] | None = None
     for plane in planes:
         levels = _decoded(plane)
@@ -77,9 +81,7 @@ def matmul_planes(
     return np.asarray(total * activations.scale[:, None], np.float32)
 
 
-def gather_rows(
-    planes: Sequence[Plane], ids: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
+def gather_rows(planes: Sequence[Plane], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Rows of a coded matrix, still rotated, float32 (T, cols)."""
     total: npt.NDArray[np.float32] | None = None
     for plane in planes:
@@ -94,7 +96,9 @@ _DECODED_LIMIT = 256
 
 
 def _decoded(plane: Plane) -> npt.NDArray[np.float64]:
-    """Levels as float64, remembered per plane object: the reference is asked about the same planes again and again."""
+    """Levels as float64, remembered per plane object: the reference is asked about the same planes
+    again and again.
+    """
     found = _decoded_planes.get(id(plane))
     if found is None or found[0] is not plane:
         if len(_decoded_planes) >= _DECODED_LIMIT:

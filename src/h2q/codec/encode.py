@@ -1,8 +1,10 @@
-"""The NumPy reference of coding a matrix: Viterbi along each lane, LDLQ feedback from column to column.
+"""The NumPy reference of coding a matrix: Viterbi along each lane, LDLQ feedback from column to
+column.
 
-Slow and plain; the native encoder gives the same symbols. Costs are whole numbers: squared distances in level units
-times a factor, capped and rounded. A state is reached from any other in WINDOW / bits steps, so a penalty just above
-that many caps keeps paths from starting anywhere but in the given state.
+Slow and plain; the native encoder gives the same symbols. Costs are whole numbers: squared
+distances in level units times a factor, capped and rounded. A state is reached from any other in
+WINDOW / bits steps, so a penalty just above that many caps keeps paths from starting anywhere but
+in the given state.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ COST_FACTOR = {2: np.float32(0.5), 1: np.float32(0.15625)}
 COST_CAP = {2: np.float32(2700), 1: np.float32(1400)}
 
 
-def viterbi(
-    bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Cheapest path of each lane from its start state, free end: float32 (lanes, steps) to states (lanes, steps)."""
+def viterbi(bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Cheapest path of each lane from its start state, free end: float32 (lanes, steps) to states
+    (lanes, steps).
+    """
     lanes, steps = targets.shape
     groups = STATES >> bits
     levels = state_levels(bits).astype(np.float32)
@@ -60,10 +62,11 @@ def encode_plane(
 ) -> npt.NDArray[np.uint8]:
     """Codes of a target in level units: float32 (rows, cols) to uint8 (panels, lines, 64).
 
-    feedback: float32 (cols, cols), strictly upper: column j's target grows by sum over i < j of error_i * feedback_ij.
-    `commit` columns are fixed at a time after looking `lookahead` columns ahead (at sixteen steps per group of four; with
-    fewer steps more columns are looked at). progress hears the share done and may return False to stop.
-    Raises KernelError on values that are not finite, Cancelled when stopped.
+    feedback: float32 (cols, cols), strictly upper: column j's target grows by sum over i < j of
+    error_i * feedback_ij. `commit` columns are fixed at a time after looking `lookahead` columns
+    ahead (at sixteen steps per group of four; with fewer steps more columns are looked at).
+    progress hears the share done and may return False to stop. Raises KernelError on values that
+    are not finite, Cancelled when stopped.
     """
     if not np.isfinite(target).all() or (feedback is not None and not np.isfinite(feedback).all()):
         raise KernelError("The weights or their feedback contain a value that is not finite.")
@@ -103,9 +106,7 @@ def _lanes(layout: PanelLayout, columns: FloatArray) -> FloatArray:
 def _block_layout(layout: PanelLayout, cols: int) -> PanelLayout:
     """The layout of some of a plane's columns."""
     lines = cols // COLUMN_GROUP * layout.steps // layout.symbols
-    return PanelLayout(
-        layout.spec, layout.steps, layout.symbols, layout.panels, cols, lines
-    )
+    return PanelLayout(layout.spec, layout.steps, layout.symbols, layout.panels, cols, lines)
 
 
 def _correct(
@@ -116,7 +117,9 @@ def _correct(
     begin: int,
     end: int,
 ) -> None:
-    """Add what columns [begin, end) did wrong to the targets of later columns, one column after the other."""
+    """Add what columns [begin, end) did wrong to the targets of later columns, one column after the
+    other.
+    """
     rows, cols = target.shape
     for i in range(begin, min(end, cols)):
         error = target[:, i] - levels[:rows, i - begin]

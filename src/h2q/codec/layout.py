@@ -1,9 +1,11 @@
-"""Where each weight of a plane lies: panels of 16 R rows, groups of four columns, lines of 64 lanes.
+"""Where each weight of a plane lies: panels of 16 R rows, groups of four columns, lines of 64
+lanes.
 
 A panel and a group of four columns is 64 lanes x R steps: lane 4 r + c at step t holds the weight
-(row 16 t + r, column 4 g + c) of the panel. A line of 64 bytes holds S = 8 / bits consecutive steps of every lane,
-earliest symbol in the high bits. So one line is one wide register, and a step is what one dot-product instruction
-accumulates into sixteen row sums. Padding never shows in the logical shape; its rule is normative (docs/format.md).
+(row 16 t + r, column 4 g + c) of the panel. A line of 64 bytes holds S = 8 / bits consecutive steps
+of every lane, earliest symbol in the high bits. So one line is one wide register, and a step is
+what one dot-product instruction accumulates into sixteen row sums. Padding never shows in the
+logical shape; its rule is normative (docs/format.md).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ PADDING_SHARE = 32  # rows may grow by at most one part in this many before a sm
 
 @dataclass(frozen=True)
 class PanelLayout:
-    """Sizes that follow from a PlaneSpec. `steps` is R, `symbols` is S, `padded_cols` the coded width."""
+    """Sizes that follow from a PlaneSpec. `steps` is R, `symbols` is S, `padded_cols` the coded
+    width.
+    """
 
     spec: PlaneSpec
     steps: int

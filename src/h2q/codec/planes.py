@@ -1,4 +1,6 @@
-"""The arrays that travel between files, encoder and kernels: a coded plane and quantized activations."""
+"""The arrays that travel between files, encoder and kernels: a coded plane and quantized
+activations.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ ACTIVATION_PADDING = 32
 class Plane:
     """One coded plane: weight (i, j) is scale[i] * level(i, j).
 
-    codes: uint8 (panels, lines, 64). scales: bfloat16 bits as uint16, (rows rounded up to 32,), pad entries zero.
+    codes: uint8 (panels, lines, 64). scales: bfloat16 bits as uint16, (rows rounded up to 32,), pad
+    entries zero.
     """
 
     spec: PlaneSpec
@@ -35,7 +38,9 @@ class Plane:
 
 @dataclass(frozen=True)
 class Activations:
-    """Quantized inputs of T tokens: codes int8 (T, width rounded up to 32), scale float32 (T,), sums int32 (T,)."""
+    """Quantized inputs of T tokens: codes int8 (T, width rounded up to 32), scale float32 (T,),
+    sums int32 (T,).
+    """
 
     codes: npt.NDArray[np.int8]
     scale: npt.NDArray[np.float32]
@@ -43,7 +48,9 @@ class Activations:
 
 
 def to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Round float32 to the nearest bfloat16 (ties to even); returns the bits. Values must be finite."""
+    """Round float32 to the nearest bfloat16 (ties to even); returns the bits. Values must be
+    finite.
+    """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 

@@ -1,4 +1,6 @@
-"""Errors are sentences: what happened, where, and what to do next. Each class has its own exit code."""
+"""Errors are sentences: what happened, where, and what to do next. Each class has its own exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from __future__ import annotations
 class H2QError(Exception):
     """Base of every error this package raises on purpose.
 
-    `what` is a full sentence, `where` the file, tensor or option it is about, `fix` what the reader can do.
+    `what` is a full sentence, `where` the file, tensor or option it is about, `fix` what the reader
+    can do.
     """
 
     exit_code = 1
@@ -47,7 +50,9 @@ class TextError(H2QError):
 
 
 class KernelError(H2QError):
-    """A numeric operation was given arrays it cannot work on, or a kernel path that is not there."""
+    """A numeric operation was given arrays it cannot work on, or a kernel path that is not
+    there.
+    """
 
     exit_code = 7
 
@@ -59,12 +64,14 @@ class ResourceError(H2QError):
 
 
 class QualityError(H2QError):
-    """A stated quality or size target could not be held; the best that was reached is in the message."""
+    """A stated quality or size target could not be held; the best that was reached is in the
+    message.
+    """
 
     exit_code = 9
 
 
-class Cancelled(H2QError):
+class Cancelled(H2QError):  # noqa: N818 - it is not a failure
     """The person or the program asked to stop; nothing half-written remains."""
 
     exit_code = 130

@@ -27,8 +27,9 @@ def silent(_: Progress) -> None:
 class TokenEvent:
     """One generated token.
 
-    `text` is the piece that became printable with it (may be empty inside a UTF-8 character); `logprob` is in nats under
-    the unmodified distribution; `planes` is the number of coded planes that took part; `seconds` counts from the request.
+    `text` is the piece that became printable with it (may be empty inside a UTF-8 character);
+    `logprob` is in nats under the unmodified distribution; `planes` is the number of coded planes
+    that took part; `seconds` counts from the request.
     """
 
     token: int

@@ -1,7 +1,9 @@
-"""The header of a safetensors file, read with every count bounded before it is believed. No arrays here.
+"""The header of a safetensors file, read with every count bounded before it is believed. No arrays
+here.
 
-Format: eight bytes little-endian header length, a JSON object {name: {dtype, shape, data_offsets}}, then the data,
-offsets counted from its begin. Tensors neither overlap nor leave holes. Used for foreign checkpoints and for crystals.
+Format: eight bytes little-endian header length, a JSON object {name: {dtype, shape, data_offsets}},
+then the data, offsets counted from its begin. Tensors neither overlap nor leave holes. Used for
+foreign checkpoints and for crystals.
 """
 
 from __future__ import annotations
@@ -19,9 +21,21 @@ MAX_TENSORS = 1 << 20
 MAX_RANK = 8
 MAX_NAME = 1024
 ITEM_BYTES = {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1},
-    **{"I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4},
-    **{"F64": 8, "I64": 8, "U64": 8},
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
 }
 
 
@@ -37,10 +51,14 @@ class TensorEntry:
 
 
 def read_header(path: Path, error: type[H2QError]) -> dict[str, TensorEntry]:
-    """Entries by name, in file order of their data. Raises `error` on anything but a whole, sound file."""
+    """Entries by name, in file order of their data. Raises `error` on anything but a whole, sound
+    file.
+    """
 
     def fail(what: str) -> H2QError:
-        return error(what, where=path.name, fix="Fetch the file again; it is damaged or incomplete.")
+        return error(
+            what, where=path.name, fix="Fetch the file again; it is damaged or incomplete."
+        )
 
     try:
         size = path.stat().st_size
@@ -91,7 +109,9 @@ def _is_count(value: object) -> bool:
 
 
 def parse_json(text: bytes, where: str, error: type[H2QError]) -> dict[str, Any]:
-    """A JSON object; duplicate keys, other top levels, bad UTF-8, NaN and deep nesting are refused with `error`."""
+    """A JSON object; duplicate keys, other top levels, bad UTF-8, NaN and deep nesting are refused
+    with `error`.
+    """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(items)

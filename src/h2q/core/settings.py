@@ -1,9 +1,8 @@
 """Every environment variable of ours, read in one place.
 
-| variable | meaning | default |
-|---|---|---|
-| H2Q_THREADS | worker threads of the kernels | the cores this process may use |
-| H2Q_KERNEL | force a kernel path: avx512, avx2, portable, numpy | the fastest that passes its self-test |
+| variable | meaning | default | |---|---|---| | H2Q_THREADS | worker threads of the kernels | the
+cores this process may use | | H2Q_KERNEL | force a kernel path: avx512, avx2, portable, numpy | the
+fastest that passes its self-test |
 """
 
 from __future__ import annotations

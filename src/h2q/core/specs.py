@@ -1,6 +1,8 @@
-"""The two frozen descriptions everything else speaks: a model (`ModelSpec`) and one coded plane (`PlaneSpec`).
+"""The two frozen descriptions everything else speaks: a model (`ModelSpec`) and one coded plane
+(`PlaneSpec`).
 
-Hugging Face `config.json`, GGUF keys and `crystal.json` are spellings of a ModelSpec; field names are Hugging Face's.
+Hugging Face `config.json`, GGUF keys and `crystal.json` are spellings of a ModelSpec; field names
+are Hugging Face's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 
 from h2q.core.errors import SpecError
 
-# Limits are generous for any model published so far and small enough that no product of two overflows 63 bits.
+# Limits are generous for any model published so far and small enough that no product of two
+# overflows 63 bits.
 MAX_VOCABULARY = 1 << 22
 MAX_WIDTH = 1 << 17  # 127 * 127 * 2^17 still fits the int32 sums of the kernels
 MAX_LAYERS = 1 << 12
@@ -64,21 +67,35 @@ class ModelSpec:
             raise SpecError(f"head_dim must be even for rotary positions, not {self.head_dim}.")
         if self.num_attention_heads * self.head_dim > MAX_WIDTH:
             raise SpecError(f"The attention width exceeds {MAX_WIDTH:,}.")
-        stops = self.eos_token_ids if self.bos_token_id is None else (*self.eos_token_ids, self.bos_token_id)
+        stops = (
+            self.eos_token_ids
+            if self.bos_token_id is None
+            else (*self.eos_token_ids, self.bos_token_id)
+        )
         for token in stops:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.vocab_size:
-                raise SpecError(f"Special token id {token!r} lies outside the vocabulary of {self.vocab_size:,}.")
+            if (
+                isinstance(token, bool)
+                or not isinstance(token, int)
+                or not 0 <= token < self.vocab_size
+            ):
+                raise SpecError(
+                    f"Special token id {token!r} lies outside the vocabulary of {self.vocab_size:,}."
+                )
 
     def _integer(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise SpecError(f"{name} must be a whole number from {low:,} to {high:,}, not {value!r}.")
+            raise SpecError(
+                f"{name} must be a whole number from {low:,} to {high:,}, not {value!r}."
+            )
 
     def _number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not good or not math.isfinite(value) or not low < value <= high:
-            raise SpecError(f"{name} must be a number above {low:g} and at most {high:g}, not {value!r}.")
+            raise SpecError(
+                f"{name} must be a number above {low:g} and at most {high:g}, not {value!r}."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, field by field."""
@@ -113,6 +130,11 @@ class PlaneSpec:
     def __post_init__(self) -> None:
         if self.bits not in (1, 2):
             raise SpecError(f"A plane has 1 or 2 bits per weight, not {self.bits!r}.")
-        for name, value, high in (("rows", self.rows, MAX_VOCABULARY), ("cols", self.cols, MAX_WIDTH)):
+        for name, value, high in (
+            ("rows", self.rows, MAX_VOCABULARY),
+            ("cols", self.cols, MAX_WIDTH),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-                raise SpecError(f"Plane {name} must be a whole number from 1 to {high:,}, not {value!r}.")
+                raise SpecError(
+                    f"Plane {name} must be a whole number from 1 to {high:,}, not {value!r}."
+                )

@@ -1,4 +1,6 @@
-"""crystal.json: the one file that says what the others are. Small, because it counts as part of the crystal's size."""
+"""crystal.json: the one file that says what the others are. Small, because it counts as part of the
+crystal's size.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`bits`: per coded tensor, in architecture order, the bits of its planes, base first. `groups`: per refinement
-    shard the (tensor name, plane index) it holds. `files`: base.safetensors, then one shard per group."""
+    """`bits`: per coded tensor, in architecture order, the bits of its planes, base first.
+    `groups`: per refinement shard the (tensor name, plane index) it holds. `files`:
+    base.safetensors, then one shard per group.
+    """
 
     spec: ModelSpec
     rotation_seed: int
@@ -92,7 +96,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Parse crystal.json of a folder. Raises CrystalError."""
     if not (folder / NAME).is_file():
         raise CrystalError(
-            "There is no crystal here.", where=folder.name, fix="A crystal is a folder with crystal.json."
+            "There is no crystal here.",
+            where=folder.name,
+            fix="A crystal is a folder with crystal.json.",
         )
     document = read_json(folder / NAME, MAX_BYTES, CrystalError)
     if document.get("format") != FORMAT:
@@ -116,7 +122,9 @@ def read_manifest(folder: Path) -> Manifest:
             rotation_seed=_count(document["rotation_seed"]),
             bits={n: tuple(map(_count, _list(b))) for n, b in zip(names, bits, strict=True)},
             groups=tuple(
-                tuple((names[_count(t, len(names))], _count(p)) for t, p in map(_list, _list(group)))
+                tuple(
+                    (names[_count(t, len(names))], _count(p)) for t, p in map(_list, _list(group))
+                )
                 for group in _list(document["groups"])
             ),
             files=tuple(_file(row) for row in _list(document["files"])),

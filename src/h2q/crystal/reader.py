@@ -1,4 +1,6 @@
-"""Opening a crystal: the description, then shards mapped into memory. Nothing is copied and, once proven, nothing hashed."""
+"""Opening a crystal: the description, then shards mapped into memory. Nothing is copied and, once
+proven, nothing hashed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ DAMAGED = "Copy the crystal again, or grow it again from its source."
 
 
 class Crystal:
-    """An opened crystal. Arrays are views of mapped files; they stay valid as long as the Crystal or an array lives."""
+    """An opened crystal. Arrays are views of mapped files; they stay valid as long as the Crystal
+    or an array lives.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -48,7 +52,9 @@ class Crystal:
         return self.manifest.groups
 
     def planes(self, name: str, groups: int | None = None) -> list[Plane]:
-        """The planes of a matrix in the base and the first `groups` refinement groups (None: all)."""
+        """The planes of a matrix in the base and the first `groups` refinement groups (None:
+        all).
+        """
         limit = len(self.rank) if groups is None else groups
         rows, cols = self._specs[name].shape
         out = []
@@ -100,7 +106,8 @@ class Crystal:
 
 
 def open_crystal(path: Path) -> Crystal:
-    """Open a crystal folder. Sizes are always checked; checksums when the files changed since they were last proven.
+    """Open a crystal folder. Sizes are always checked; checksums when the files changed since they
+    were last proven.
 
     Raises CrystalError.
     """

@@ -1,6 +1,8 @@
-"""Writing safetensors in execution order: data begins on a 64-byte border, every tensor is a multiple of 64 bytes long.
+"""Writing safetensors in execution order: data begins on a 64-byte border, every tensor is a
+multiple of 64 bytes long.
 
-So every array of a mapped shard can be used in place by the widest vector unit, and the library can still read it.
+So every array of a mapped shard can be used in place by the widest vector unit, and the library can
+still read it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The stamp that spares a start the hashing: size, time and inode of each shard when its checksum was last proven."""
+"""The stamp that spares a start the hashing: size, time and inode of each shard when its checksum
+was last proven.
+"""
 
 from __future__ import annotations
 

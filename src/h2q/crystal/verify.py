@@ -55,8 +55,13 @@ def verify_crystal(path: Path) -> list[Check]:
     check("planes", lambda: _planes(crystal))
     check("norms", lambda: _norms(crystal))
     check("nothing besides", lambda: _names(crystal))
-    check("certificate.json", lambda: read_json(path / "certificate.json", CERTIFICATE_LIMIT, CrystalError))
-    check("tokenizer.json", lambda: read_json(path / "tokenizer.json", TOKENIZER_LIMIT, CrystalError))
+    check(
+        "certificate.json",
+        lambda: read_json(path / "certificate.json", CERTIFICATE_LIMIT, CrystalError),
+    )
+    check(
+        "tokenizer.json", lambda: read_json(path / "tokenizer.json", TOKENIZER_LIMIT, CrystalError)
+    )
     return checks
 
 
@@ -74,7 +79,9 @@ def _planes(crystal: Crystal) -> None:
         for plane in crystal.planes(name):
             scales = from_bfloat16(plane.scales)
             if not np.isfinite(scales).all() or scales[plane.spec.rows :].any():
-                raise CrystalError("Row scales are not finite or not padded with zeros.", where=name)
+                raise CrystalError(
+                    "Row scales are not finite or not padded with zeros.", where=name
+                )
 
 
 def _norms(crystal: Crystal) -> None:

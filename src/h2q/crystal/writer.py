@@ -1,4 +1,6 @@
-"""Writing a crystal: into a temporary sibling, hashed, fsynced, renamed. A reader never sees half of one."""
+"""Writing a crystal: into a temporary sibling, hashed, fsynced, renamed. A reader never sees half
+of one.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ SUFFIX = ".growing"
 class CrystalWriter:
     """Use as a context manager; without `commit` nothing is left behind.
 
-    Raises UsageError when the target exists and may not be replaced, ResourceError when the disk is full or refuses.
+    Raises UsageError when the target exists and may not be replaced, ResourceError when the disk is
+    full or refuses.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class CrystalWriter:
                 fix="Choose another name, or replace it with --overwrite.",
             )
         if self.target.exists() and not (self.target / NAME).is_file():
-            raise UsageError("The target is not a crystal; it is not replaced.", where=self.target.name)
+            raise UsageError(
+                "The target is not a crystal; it is not replaced.", where=self.target.name
+            )
         with _disk(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -146,7 +151,9 @@ class CrystalWriter:
                 yield from plane_arrays(tensor.name, 0, self._planes[tensor.name][0])
 
     def _sweep(self) -> None:
-        """Remove what processes that are gone left behind; put back a crystal whose exchange was cut short."""
+        """Remove what processes that are gone left behind; put back a crystal whose exchange was
+        cut short.
+        """
         for left in self.target.parent.glob(f".{self.target.name}.*{SUFFIX}"):
             owner = left.name[len(self.target.name) + 2 :].split(".")[0]
             if not owner.isdecimal() or psutil.pid_exists(int(owner)):

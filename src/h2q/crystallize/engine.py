@@ -36,8 +36,9 @@ Certificate = dict[str, Any]
 class ModelCrystallizationEngine:
     """Grows a crystal from a source under Options.
 
-    `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit, QualityError when the
-    ratio cannot be held, ResourceError when the disk is full, Cancelled when stopped; the target is then untouched.
+    `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit,
+    QualityError when the ratio cannot be held, ResourceError when the disk is full, Cancelled when
+    stopped; the target is then untouched.
     """
 
     def __init__(self, source: Source, options: Options | None = None) -> None:
@@ -47,7 +48,9 @@ class ModelCrystallizationEngine:
     def grow(
         self, target: Path, overwrite: bool = False, progress: ProgressListener = silent
     ) -> Certificate:
-        """Write the crystal to `target` and return its certificate, as it stands in certificate.json."""
+        """Write the crystal to `target` and return its certificate, as it stands in
+        certificate.json.
+        """
         source, options = self.source, self.options
         tokenizer = Tokenizer(source.tokenizer_path)
         tokenizer.require_fit(source.spec.vocab_size)
@@ -93,9 +96,7 @@ class ModelCrystallizationEngine:
     def _original_bytes(self) -> int:
         return 4 * sum(math.prod(t.shape) for t in tensors(self.source.spec))
 
-    def _write(
-        self, writer: CrystalWriter, growth: Growth, ranked: list[list[Candidate]]
-    ) -> None:
+    def _write(self, writer: CrystalWriter, growth: Growth, ranked: list[list[Candidate]]) -> None:
         refinements = {c.tensor: c for group in ranked for c in group}
         for tensor in tensors(self.source.spec):
             if tensor.kind == "norm":

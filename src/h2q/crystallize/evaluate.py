@@ -1,4 +1,6 @@
-"""How much of the original a crystal keeps: losses, KL divergence, agreement, on the same tokens."""
+"""How much of the original a crystal keeps: losses, KL divergence, agreement, on the same
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TOKENS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Comparison:
-    """Losses in nats per token; KL of the crystal from the original; share of tokens with the same first choice."""
+    """Losses in nats per token; KL of the crystal from the original; share of tokens with the same
+    first choice.
+    """
 
     tokens: int
     loss_original: float
@@ -28,7 +32,9 @@ class Comparison:
 
     @property
     def quality(self) -> float:
-        """exp(loss_original - loss_crystal): one for the original, its share of the per-token likelihood kept."""
+        """exp(loss_original - loss_crystal): one for the original, its share of the per-token
+        likelihood kept.
+        """
         return math.exp(self.loss_original - self.loss_crystal)
 
     @property
@@ -67,6 +73,18 @@ def log_probabilities(model: Model, tokens: TokenArray) -> FloatArray:
     flat = logits.reshape(-1, logits.shape[-1])
     flat = flat - flat.max(axis=-1, keepdims=True)
     return np.asarray(flat - np.log(np.exp(flat).sum(axis=-1, keepdims=True)), np.float32)
+
+
+def mean_divergence(truth: list[tuple[TokenArray, FloatArray]], model: Model) -> float:
+    """Mean KL divergence of a model from log-probabilities that were computed before, nats per
+    token.
+    """
+    total, count = 0.0, 0
+    for batch, expected in truth:
+        guess = log_probabilities(model, batch)
+        total += float(np.einsum("ij,ij->", np.exp(expected), expected - guess, dtype=np.float64))
+        count += len(expected)
+    return total / count
 
 
 def compare(

@@ -1,4 +1,6 @@
-"""The steps of growing, each on real numbers: texts, moments, base planes, refinements, measured gains, certificate."""
+"""The steps of growing, each on real numbers: texts, moments, base planes, refinements, measured
+gains, certificate.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from h2q.core.architecture import TensorSpec, tensors
 from h2q.core.errors import SourceError
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.specs import PlaneSpec
-from h2q.crystallize.evaluate import compare
+from h2q.crystallize.evaluate import batches, log_probabilities, mean_divergence
 from h2q.crystallize.moments import FloatArray, MomentObserver, Moments, TokenArray, observe
 from h2q.crystallize.options import Options
 from h2q.crystallize.plan import Candidate
@@ -29,7 +31,8 @@ from h2q.text import Tokenizer
 
 BASE_BITS = 2
 REFINE_BITS = (1, 2)
-# Each stage of sampling has its own seeds; those of the certificate are never used for anything else.
+# Each stage of sampling has its own seeds; those of the certificate are never used for anything
+# else.
 CALIBRATION_SEED, RANK_SEED, MEASURE_SEED = 1_000, 2_000, 3_000
 CALIBRATION_TEMPERATURES = (1.0, 0.8, 1.0)
 
@@ -51,7 +54,9 @@ class Growth:
         self.coded = [t for t in tensors(self.source.spec) if t.kind != "norm"]
 
     def calibration_tokens(self, tokenizer: Tokenizer) -> list[TokenArray]:
-        """The person's text cut into rows, or texts sampled from the original at several temperatures and seeds."""
+        """The person's text cut into rows, or texts sampled from the original at several
+        temperatures and seeds.
+        """
         options, stage = self.options, "sample calibration text"
         if options.calibration is not None:
             limit = options.calibration_streams * options.calibration_length
@@ -111,7 +116,9 @@ class Growth:
                 done += size
 
     def measure_gains(self) -> list[Candidate]:
-        """The drop of the mean KL divergence that each refinement brings by itself on top of the base."""
+        """The drop of the mean KL divergence that each refinement brings by itself on top of the
+        base.
+        """
         tokens = sample_text(
             self.original,
             self.options.rank_streams,
@@ -120,18 +127,17 @@ class Growth:
             progress=self._part("sample ranking text", 0, 1),
         )
         model = self.crystal_model()
-        plain = compare(self.original, [model], tokens)[0].kl_mean
+        truth = [(batch, log_probabilities(self.original, batch)) for batch in batches(tokens)]
+        plain = mean_divergence(truth, model)
         out = []
         for index, ((name, bits), refinement) in enumerate(self.refined.items()):
             base = self.base[name].plane
             exchange(model, {name: (base, refinement.plane)})
-            gain = plain - compare(self.original, [model], tokens)[0].kl_mean
+            gain = plain - mean_divergence(truth, model)
             exchange(model, {name: (base,)})
             cost = PanelLayout.of(PlaneSpec(bits, base.spec.rows, base.spec.cols)).byte_count
             out.append(Candidate(name, bits, cost, gain))
-            self.listener(
-                Progress("measure gains", index + 1, len(self.refined), "refinements")
-            )
+            self.listener(Progress("measure gains", index + 1, len(self.refined), "refinements"))
         return out
 
     def measure_tokens(self) -> TokenArray:
@@ -150,9 +156,7 @@ class Growth:
         def planes(name: str) -> tuple[Plane, ...]:
             return (self.base[name].plane,)
 
-        return build(
-            self.source.spec, PlaneWeights(planes, self._norm, self.options.seed)
-        )
+        return build(self.source.spec, PlaneWeights(planes, self._norm, self.options.seed))
 
     def rotated(self, tensor: TensorSpec) -> FloatArray:
         """W R^T, float32. Raises SourceError when a weight is not finite."""
@@ -165,7 +169,9 @@ class Growth:
         return np.ascontiguousarray(self.source.tensor(name), np.float32)
 
     def _moments(self, tensor: TensorSpec) -> Moments:
-        """Moments of what the matrix reads; an embedding is read row by row, so every column counts the same."""
+        """Moments of what the matrix reads; an embedding is read row by row, so every column counts
+        the same.
+        """
         width = tensor.shape[1]
         if tensor.kind != "embedding":
             return self.moments[tensor.reads]
@@ -178,9 +184,7 @@ class Growth:
     def _part(self, stage: str, index: int, count: int) -> Callable[[float], None]:
         return lambda share: self.listener(Progress(stage, index + share, count))
 
-    def _weights(
-        self, stage: str, done: int, size: int, total: int
-    ) -> Callable[[float], bool]:
+    def _weights(self, stage: str, done: int, size: int, total: int) -> Callable[[float], bool]:
         def report(share: float) -> bool:
             self.listener(Progress(stage, done + share * size, total, "weights"))
             return True

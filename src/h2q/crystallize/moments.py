@@ -1,8 +1,9 @@
 """Second moments of what each matrix reads, and the feedback they give to rounding.
 
-The error of a rounded matrix costs tr(E H E^T), H the mean of x x^T over its inputs. LDLQ (Chee et al. 2023; the same
-as GPTQ, Frantar et al. 2022) rounds columns in order and lets later columns make good what earlier ones did wrong:
-with H = M D M^T, M unit upper triangular, the target of column j is w_j + sum_{i<j} e_i M_ij.
+The error of a rounded matrix costs tr(E H E^T), H the mean of x x^T over its inputs. LDLQ (Chee et
+al. 2023; the same as GPTQ, Frantar et al. 2022) rounds columns in order and lets later columns make
+good what earlier ones did wrong: with H = M D M^T, M unit upper triangular, the target of column j
+is w_j + sum_{i<j} e_i M_ij.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ TokenArray = npt.NDArray[np.int64]
 
 
 class MomentObserver:
-    """Collects H per input name, in the rotated basis of a seed; hang it on a model's `observer`."""
+    """Collects H per input name, in the rotated basis of a seed; hang it on a model's
+    `observer`.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -55,7 +58,9 @@ def observe(model: Model, batch: TokenArray, observer: MomentObserver) -> None:
 
 
 def damped(moments: Moments, damping: float) -> Moments:
-    """H + damping * mean(diag H) * I; the mean is at least tiny, so that silent inputs stay definite."""
+    """H + damping * mean(diag H) * I; the mean is at least tiny, so that silent inputs stay
+    definite.
+    """
     mean = max(float(np.trace(moments)) / len(moments), 1e-12)
     return np.asarray(moments + damping * mean * np.eye(len(moments)))
 

@@ -14,10 +14,11 @@ MAX_SEED = (1 << 31) - 1
 class Options:
     """`ratio`: bytes of the original in float32 over bytes of the crystal, at least this.
 
-    `seed` picks the rotation and all text that is sampled. `calibration` is a text of the person's own; without one the
-    original model is asked for `calibration_streams` texts of `calibration_length` tokens. `measure_*` likewise, for the
-    certificate: always sampled, at temperature 1, from other seeds.
-    Dampings are relative to the mean of the moments' diagonal (see moments.feedback).
+    `seed` picks the rotation and all text that is sampled. `calibration` is a text of the person's
+    own; without one the original model is asked for `calibration_streams` texts of
+    `calibration_length` tokens. `measure_*` likewise, for the certificate: always sampled, at
+    temperature 1, from other seeds. Dampings are relative to the mean of the moments' diagonal (see
+    moments.feedback).
     """
 
     ratio: float = 12.5

@@ -1,7 +1,9 @@
-"""Which refinement planes a crystal gets: ranked by measured quality per byte, until the bytes are spent.
+"""Which refinement planes a crystal gets: ranked by measured quality per byte, until the bytes are
+spent.
 
-Every candidate (one refinement of one tensor) is measured by itself on top of the base: the drop of the mean KL
-divergence it brings to the whole network. Gains are taken as additive, which holds well while they are small.
+Every candidate (one refinement of one tensor) is measured by itself on top of the base: the drop of
+the mean KL divergence it brings to the whole network. Gains are taken as additive, which holds well
+while they are small.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Candidate:
-    """A refinement of `tensor` with `bits` per weight costs `bytes` and lowers the KL divergence by `gain` nats."""
+    """A refinement of `tensor` with `bits` per weight costs `bytes` and lowers the KL divergence by
+    `gain` nats.
+    """
 
     tensor: str
     bits: int
@@ -30,7 +34,8 @@ class _Step:
 def choose(candidates: Iterable[Candidate], budget: int) -> list[Candidate]:
     """At most one candidate per tensor, best gain per byte first, together within `budget` bytes.
 
-    Greedy over the upper hull of each tensor's choices; a later step of a tensor replaces its earlier one.
+    Greedy over the upper hull of each tensor's choices; a later step of a tensor replaces its
+    earlier one.
     """
     steps: list[_Step] = []
     for choices in _by_tensor(candidates).values():

@@ -1,7 +1,8 @@
-"""Text asked of the original model itself: what it is calibrated and measured on when nobody brings a text.
+"""Text asked of the original model itself: what it is calibrated and measured on when nobody brings
+a text.
 
-On text sampled at temperature 1 the mean difference of two models' losses is an unbiased estimate of the KL divergence
-between them, so quality = exp(-KL) there.
+On text sampled at temperature 1 the mean difference of two models' losses is an unbiased estimate
+of the KL divergence between them, so quality = exp(-KL) there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def sample_text(
     temperature: float = 1.0,
     progress: Callable[[float], None] | None = None,
 ) -> TokenArray:
-    """`streams` texts of `length` tokens each, the first token included: int64 (streams, length)."""
+    """`streams` texts of `length` tokens each, the first token included: int64 (streams,
+    length).
+    """
     length = min(length, model.spec.max_position_embeddings)
     sampler = Sampler(temperature=temperature, seed=seed)
     tokens = np.full((streams, length), first_token(model.spec), np.int64)
@@ -46,7 +49,9 @@ def sample_text(
 
 
 def cut_text(ids: Sequence[int], spec: ModelSpec, length: int, limit: int | None) -> TokenArray:
-    """Cut ids of a long text into rows of `length`, each opened by the first token: int64 (rows, length)."""
+    """Cut ids of a long text into rows of `length`, each opened by the first token: int64 (rows,
+    length).
+    """
     length = min(length, spec.max_position_embeddings)
     body = np.array(ids[: limit or len(ids)], np.int64)
     if len(body) < length:

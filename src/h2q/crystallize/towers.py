@@ -1,4 +1,5 @@
-"""A matrix becomes a tower of planes: each codes what the planes before it left over, with its own row scales.
+"""A matrix becomes a tower of planes: each codes what the planes before it left over, with its own
+row scales.
 
 Row scales are re-fitted after encoding: the scale that minimises the row's error under the moments.
 """
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from h2q import kernels
 from h2q.codec.constants import UNIT
@@ -23,7 +23,9 @@ SMALLEST_SCALE = np.float32(1e-30)
 
 @dataclass(frozen=True)
 class Encoded:
-    """A plane, what it leaves over (float32, rotated basis), and its proxy error tr(E H E^T) / tr(W H W^T)."""
+    """A plane, what it leaves over (float32, rotated basis), and its proxy error tr(E H E^T) / tr(W
+    H W^T).
+    """
 
     plane: Plane
     rest: FloatArray
@@ -41,14 +43,13 @@ def encode(
 ) -> Encoded:
     """Code `rest` (rotated weights, or what earlier planes left of them) in one plane of `bits`.
 
-    rest, reference: float32 (rows, cols); moments: float64 (cols, cols); reference are the rotated original weights.
+    rest, reference: float32 (rows, cols); moments: float64 (cols, cols); reference are the rotated
+    original weights.
     """
     weighted = damped(moments, damping)
     scale = np.sqrt(np.mean(rest.astype(np.float64) ** 2, axis=1)) / UNIT[bits]
     scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
-    codes = kernels.encode_plane(
-        rest / scale[:, None], bits, feedback(weighted), progress=progress
-    )
+    codes = kernels.encode_plane(rest / scale[:, None], bits, feedback(weighted), progress=progress)
     spec = PlaneSpec(bits, *rest.shape)
     levels = kernels.decode_plane(spec, codes).astype(np.float32)
     scales = to_bfloat16(_fitted(rest, levels, moments, scale))
@@ -66,7 +67,9 @@ def encode(
 def _fitted(
     rest: FloatArray, levels: FloatArray, moments: Moments, fallback: FloatArray
 ) -> FloatArray:
-    """argmin over s of (w - s q) H (w - s q)^T per row, under lightly damped moments; the start where q is silent."""
+    """argmin over s of (w - s q) H (w - s q)^T per row, under lightly damped moments; the start
+    where q is silent.
+    """
     light = damped(moments, 0.01).astype(np.float32)
     turned = levels @ light
     above = np.einsum("ij,ij->i", turned, rest, dtype=np.float64)

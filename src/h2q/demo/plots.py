@@ -14,7 +14,9 @@ LEFT, RIGHT = 64.0, 24.0
 
 @dataclass(frozen=True)
 class Point:
-    """A model of `bytes` bytes that keeps `quality` (1 is the original); `original` points are drawn hollow."""
+    """A model of `bytes` bytes that keeps `quality` (1 is the original); `original` points are
+    drawn hollow.
+    """
 
     label: str
     bytes: int
@@ -24,7 +26,9 @@ class Point:
 
 @dataclass(frozen=True)
 class TensorError:
-    """What rounding cost one matrix, relative to its output power; `bits` per weight of all its planes."""
+    """What rounding cost one matrix, relative to its output power; `bits` per weight of all its
+    planes.
+    """
 
     tensor: str
     bits: float
@@ -68,7 +72,9 @@ def quality_against_bytes(points: Sequence[Point]) -> str:
     shapes += [
         svg.line(LEFT, height - bottom, WIDTH - RIGHT, height - bottom, "axis"),
         svg.text((LEFT + WIDTH - RIGHT) / 2, height - 10, "bytes on disk", "caption"),
-        svg.text(LEFT, 14, "quality (share of the original's likelihood per token)", "caption", "start"),
+        svg.text(
+            LEFT, 14, "quality (share of the original's likelihood per token)", "caption", "start"
+        ),
     ]
     crystal = sorted((p for p in points if not p.original), key=lambda p: p.bytes)
     shapes.append(svg.path([(x(p.bytes), y(p.quality)) for p in crystal], "curve"))
@@ -78,14 +84,26 @@ def quality_against_bytes(points: Sequence[Point]) -> str:
         shapes.append(svg.circle(x(point.bytes), y(point.quality), 6, css, title))
     for point in (crystal[0], crystal[-1], *(p for p in points if p.original)):
         # Labels sit below their point: above, the original's would leave the drawing.
-        anchor = "end" if x(point.bytes) > WIDTH * 0.8 else "start" if x(point.bytes) < WIDTH * 0.2 else "middle"
+        anchor = (
+            "end"
+            if x(point.bytes) > WIDTH * 0.8
+            else "start"
+            if x(point.bytes) < WIDTH * 0.2
+            else "middle"
+        )
         lift = 22 if point.original or point is crystal[0] else -14
-        shapes.append(svg.text(x(point.bytes), y(point.quality) + lift, point.label, "name", anchor))
-    return svg.figure(WIDTH, height, shapes, "Quality against bytes, one point per prefix of the crystal")
+        shapes.append(
+            svg.text(x(point.bytes), y(point.quality) + lift, point.label, "name", anchor)
+        )
+    return svg.figure(
+        WIDTH, height, shapes, "Quality against bytes, one point per prefix of the crystal"
+    )
 
 
 def error_per_tensor(errors: Sequence[TensorError]) -> str:
-    """Bars from left to right in the order given, one per tensor, coloured by kind, grouped by layer."""
+    """Bars from left to right in the order given, one per tensor, coloured by kind, grouped by
+    layer.
+    """
     height, top, bottom = 340.0, 52.0, 52.0
     highest = max((e.error for e in errors), default=0.0) or 1.0
     y = svg.Scale(0.0, highest * 1.05, height - bottom, top)
@@ -109,7 +127,9 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
         for item in members:
             title = f"{item.tensor}: error {item.error:.4g}, {item.bits:g} bits"
             css = f"kind{kinds.index(_kind(item.tensor)) % 8}"
-            shapes.append(svg.rect(at, y(item.error), slot * 0.84, y(0) - y(item.error), css, title))
+            shapes.append(
+                svg.rect(at, y(item.error), slot * 0.84, y(0) - y(item.error), css, title)
+            )
             at += slot
         if index % every == 0:
             shapes.append(svg.text((begin + at) / 2, height - bottom + 18, layer))
@@ -126,7 +146,9 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
 
 
 def time_line(spans: Sequence[Span]) -> str:
-    """Stages from top to bottom, time from left to right, from the request for a process to the first token."""
+    """Stages from top to bottom, time from left to right, from the request for a process to the
+    first token.
+    """
     row, top, left = 30.0, 30.0, 170.0
     height = top + row * len(spans) + 44
     end = max((span.end for span in spans), default=0.0) or 1.0
@@ -140,7 +162,9 @@ def time_line(spans: Sequence[Span]) -> str:
     for index, span in enumerate(spans):
         at = top + row * index
         took = format_seconds(span.end - span.begin)
-        title = f"{span.stage}: {took}, from {format_seconds(span.begin)} to {format_seconds(span.end)}"
+        title = (
+            f"{span.stage}: {took}, from {format_seconds(span.begin)} to {format_seconds(span.end)}"
+        )
         if span.bytes:
             title += f", {format_bytes(span.bytes)} read by then"
         width = max(x(span.end) - x(span.begin), 2)

@@ -1,4 +1,6 @@
-"""The few SVG shapes our plots need, as strings; colours are CSS classes so that a page can be light or dark."""
+"""The few SVG shapes our plots need, as strings; colours are CSS classes so that a page can be
+light or dark.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ class Scale:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers between two bounds, steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """About `count` round numbers between two bounds, steps of 1, 2, 2.5 or 5 times a power of
+    ten.
+    """
     if not high > low:
         return [low]
     raw = (high - low) / count
@@ -91,4 +95,6 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def doublings(low: float, high: float) -> list[float]:
     """Powers of two between two bounds: the ticks of a logarithmic axis of bytes."""
-    return [2.0**power for power in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    return [
+        2.0**power for power in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
+    ]

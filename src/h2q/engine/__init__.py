@@ -1,4 +1,6 @@
-"""Floor 4: model definitions over the kernels, cache, sampling. NumPy arrays in, NumPy arrays out."""
+"""Floor 4: model definitions over the kernels, cache, sampling. NumPy arrays in, NumPy arrays
+out.
+"""
 
 from h2q.engine.cache import Cache
 from h2q.engine.generate import generate

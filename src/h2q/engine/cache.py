@@ -1,4 +1,6 @@
-"""Keys and values of the positions seen so far; grows by doubling, never beyond the context of the model."""
+"""Keys and values of the positions seen so far; grows by doubling, never beyond the context of the
+model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ FIRST_CAPACITY = 128
 
 
 class Cache:
-    """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have one length."""
+    """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have
+    one length.
+    """
 
     def __init__(self, spec: ModelSpec, batch: int = 1, capacity: int = FIRST_CAPACITY) -> None:
         self.spec, self.batch, self.length = spec, batch, 0

@@ -20,9 +20,11 @@ def generate(
     stop: Collection[int] = (),
     cache: Cache | None = None,
 ) -> Iterator[tuple[int, float]]:
-    """Yield (token, log-probability in nats under the unmodified distribution); a stop token ends without being yielded.
+    """Yield (token, log-probability in nats under the unmodified distribution); a stop token ends
+    without being yielded.
 
-    Ends when the context is full. `cache` continues an earlier text. Raises UsageError on an empty prompt.
+    Ends when the context is full. `cache` continues an earlier text. Raises UsageError on an empty
+    prompt.
     """
     if not prompt:
         raise UsageError("The prompt is empty and the model has no token to begin with.")

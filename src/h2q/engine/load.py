@@ -60,7 +60,9 @@ class OriginalWeights:
 
 
 class RotatedWeights(OriginalWeights):
-    """Originals behind the rotation of a crystal, not rounded: proves that rotating changes nothing."""
+    """Originals behind the rotation of a crystal, not rounded: proves that rotating changes
+    nothing.
+    """
 
     def __init__(self, source: Source, seed: int) -> None:
         super().__init__(source)
@@ -108,9 +110,7 @@ def build(spec: ModelSpec, weights: Weights) -> Model:
                 qkv=weights.projection([f"{attention}.{part}_proj.weight" for part in "qkv"]),
                 o=weights.projection([f"{attention}.o_proj.weight"]),
                 post_norm=weights.norm(f"{name}.post_attention_layernorm.weight"),
-                gate_up=weights.projection(
-                    [f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"]
-                ),
+                gate_up=weights.projection([f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"]),
                 down=weights.projection([f"{mlp}.down_proj.weight"]),
             )
         )
@@ -130,7 +130,9 @@ def load_rotated(source: Source, seed: int) -> Model:
 
 
 def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
-    """A crystal's network with its first `groups` refinement groups (0: base planes only; None: all)."""
+    """A crystal's network with its first `groups` refinement groups (0: base planes only; None:
+    all).
+    """
     weights = PlaneWeights(
         lambda name: tuple(crystal.planes(name, groups)), crystal.raw, crystal.rotation_seed
     )

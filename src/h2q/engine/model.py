@@ -1,6 +1,8 @@
-"""The decoder: embedding, layers, final norm, head. A family is a list of tensors plus its one difference.
+"""The decoder: embedding, layers, final norm, head. A family is a list of tensors plus its one
+difference.
 
-Today's family is llama (Touvron et al. 2023): pre-norm, grouped-query attention with rotary positions, gated MLP.
+Today's family is llama (Touvron et al. 2023): pre-norm, grouped-query attention with rotary
+positions, gated MLP.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Layer:
 
 
 class Model:
-    """A runnable network. `observer`, when set, is shown (`reads` name, input) of every projection."""
+    """A runnable network. `observer`, when set, is shown (`reads` name, input) of every
+    projection.
+    """
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class Model:
             x = np.ascontiguousarray(x.reshape(batch, length, -1)[:, -1])
         x = kernels.rms_norm(x, self.norm, self.spec.rms_norm_eps)
         logits = self._apply("model.head", self.head, x)[0]
-        return logits.reshape(batch, -1, self.spec.vocab_size)
+        return np.asarray(logits.reshape(batch, -1, self.spec.vocab_size))
 
     def _apply(self, reads: str, projection: Projection, x: FloatArray) -> list[FloatArray]:
         if self.observer is not None:
@@ -103,9 +107,7 @@ class Model:
         mixed = kernels.attention(
             q.reshape(split), cache.keys[index], cache.values[index], cache.length
         )
-        return self._apply(
-            f"{layer.name}.self_attn.out", layer.o, mixed.reshape(len(x), -1)
-        )[0]
+        return self._apply(f"{layer.name}.self_attn.out", layer.o, mixed.reshape(len(x), -1))[0]
 
     def _mlp(self, layer: Layer, x: FloatArray) -> FloatArray:
         normed = kernels.rms_norm(x, layer.post_norm, self.spec.rms_norm_eps)
@@ -115,7 +117,8 @@ class Model:
     def _positions(self, start: int, batch: int, length: int) -> tuple[FloatArray, FloatArray]:
         """Cosines and sines, float32 (batch * length, head_dim / 2)."""
         positions = np.arange(start, start + length, dtype=np.float32)
-        # Angles are rounded to float32 before the cosine, as Hugging Face does: models were trained that way.
+        # Angles are rounded to float32 before the cosine, as Hugging Face does: models were trained
+        # that way.
         angles = np.tile(positions[:, None] * self._frequencies, (batch, 1)).astype(np.float64)
         return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
@@ -123,4 +126,4 @@ class Model:
 def _frequencies(spec: ModelSpec) -> FloatArray:
     """Rotary frequencies, float32 (head_dim / 2,)."""
     powers = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
-    return (1.0 / np.float32(spec.rope_theta) ** powers).astype(np.float32)
+    return np.asarray(1.0 / np.float32(spec.rope_theta) ** powers, np.float32)

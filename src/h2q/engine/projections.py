@@ -1,7 +1,8 @@
-"""Matrices that read one input together (q/k/v, gate/up, one alone), in three forms: dense, rotated dense, planes.
+"""Matrices that read one input together (q/k/v, gate/up, one alone), in three forms: dense, rotated
+dense, planes.
 
-One input is rotated and quantized once, however many matrices read it. An observer, when set, sees every input before
-it is transformed: calibration is the engine's own forward pass.
+One input is rotated and quantized once, however many matrices read it. An observer, when set, sees
+every input before it is transformed: calibration is the engine's own forward pass.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class DenseProjection:
 
 
 class RotatedProjection:
-    """W R^T applied to R x without rounding: the same function as the original. For measuring, not for serving."""
+    """W R^T applied to R x without rounding: the same function as the original. For measuring, not
+    for serving.
+    """
 
     def __init__(
         self, names: Sequence[str], weights: Sequence[FloatArray], rotation: Rotation

@@ -14,7 +14,8 @@ MAX_TEMPERATURE = 100.0
 
 
 class Sampler:
-    """temperature 0 is greedy (lowest id wins a tie); top_k 0 and top_p 1 switch the cuts off; seed None draws one.
+    """temperature 0 is greedy (lowest id wins a tie); top_k 0 and top_p 1 switch the cuts off; seed
+    None draws one.
 
     Raises UsageError when an option is not a number of the stated range.
     """
@@ -42,7 +43,7 @@ class Sampler:
     def choose(self, logits: FloatArray) -> npt.NDArray[np.int64]:
         """One token per row: float32 (B, vocab_size) to int64 (B,)."""
         if self.temperature == 0:
-            return np.argmax(logits, axis=-1).astype(np.int64)
+            return np.asarray(np.argmax(logits, axis=-1), np.int64)
         scaled = logits.astype(np.float64) / self.temperature
         if 0 < self.top_k < logits.shape[-1]:
             edge = np.partition(scaled, -self.top_k, axis=-1)[:, -self.top_k, None]
@@ -52,7 +53,7 @@ class Sampler:
             weights = self._nucleus(weights)
         sums = np.cumsum(weights, axis=-1)
         draws = self._random.random((len(logits), 1)) * sums[:, -1:]
-        return np.argmax(sums > draws, axis=-1).astype(np.int64)
+        return np.asarray(np.argmax(sums > draws, axis=-1), np.int64)
 
     def _nucleus(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         order = np.argsort(-weights, axis=-1, kind="stable")
@@ -68,4 +69,4 @@ def log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
     """Natural log-probabilities over the last axis, float64."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=-1, keepdims=True)
-    return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return np.asarray(wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True)))

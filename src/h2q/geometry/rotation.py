@@ -1,9 +1,10 @@
 """Orthogonal rotations that make weights look Gaussian and leave the network's function as it is.
 
-y = W x = (W R^T)(R x). R is a diagonal of random signs, then a Walsh-Hadamard transform of blocks of the largest power
-of two that divides the width, then, where the odd factor is small, an orthonormal discrete cosine transform across the
-blocks. Signs come from a counter-based generator (splitmix64) and a seed; they are never stored. The order of every
-addition is fixed, so that the native form gives the same bits.
+y = W x = (W R^T)(R x). R is a diagonal of random signs, then a Walsh-Hadamard transform of blocks
+of the largest power of two that divides the width, then, where the odd factor is small, an
+orthonormal discrete cosine transform across the blocks. Signs come from a counter-based generator
+(splitmix64) and a seed; they are never stored. The order of every addition is fixed, so that the
+native form gives the same bits.
 
 Incoherence by randomised Hadamard transforms: Chee et al. 2023 (QuIP), Tseng et al. 2024 (QuIP#).
 """
@@ -25,7 +26,9 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Rotation:
-    """R of one width. signs: float32 (width,), +-1. mix: float32 (m, m), m the odd factor, or (1, 1) when not mixed."""
+    """R of one width. signs: float32 (width,), +-1. mix: float32 (m, m), m the odd factor, or (1,
+    1) when not mixed.
+    """
 
     signs: FloatArray
     mix: FloatArray
@@ -42,12 +45,14 @@ def splitmix64(start: int, count: int) -> npt.NDArray[np.uint64]:
     z = np.uint64(start & _MASK) + steps
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return np.asarray(z ^ (z >> np.uint64(31)), np.uint64)
 
 
 @lru_cache(maxsize=64)
 def rotation(seed: int, width: int) -> Rotation:
-    """The rotation of one width: sign i is -1 where the top bit of output i of splitmix64(seed * 2^32 + width) is set."""
+    """The rotation of one width: sign i is -1 where the top bit of output i of splitmix64(seed *
+    2^32 + width) is set.
+    """
     bits = splitmix64((seed << 32) + width, width) >> np.uint64(63)
     signs = (1.0 - 2.0 * bits.astype(np.float64)).astype(np.float32)
     block = width & -width
@@ -61,7 +66,7 @@ def _cosines(size: int) -> FloatArray:
     row = np.arange(size)[:, None]
     matrix = np.cos(np.pi * row * (2 * np.arange(size) + 1) / (2 * size)) * np.sqrt(2 / size)
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    return np.asarray(matrix, np.float32)
 
 
 def rotate(x: FloatArray, rotation: Rotation) -> FloatArray:

@@ -1,7 +1,9 @@
-"""Floor 3: the only door to C++. Every operation has a NumPy twin of the same name, signature and bits.
+"""Floor 3: the only door to C++. Every operation has a NumPy twin of the same name, signature and
+bits.
 
-`using("numpy")` forces the twins, `using("portable" | "avx2" | "avx512")` one native path; H2Q_KERNEL does so for a
-whole process. Without the extension the twins do the work and `load_error()` says why.
+`using("numpy")` forces the twins, `using("portable" | "avx2" | "avx512")` one native path;
+H2Q_KERNEL does so for a whole process. Without the extension the twins do the work and
+`load_error()` says why.
 """
 
 from h2q.kernels.operations import (

@@ -1,7 +1,10 @@
-"""The native operations: the only module that imports the extension. Same names, signatures and bits as the twins."""
+"""The native operations: the only module that imports the extension. Same names, signatures and
+bits as the twins.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,13 +23,13 @@ FloatArray = npt.NDArray[np.float32]
 
 NOT_FINITE = "The activations contain a value that is not a finite number."
 
-_native: Any
+_native: Any = None
+_load_error = ""
 try:
-    from h2q.kernels import _native
+    _native = importlib.import_module("h2q.kernels._native")
 except ImportError as error:  # the twins take over; `h2q doctor` shows the reason
-    _native, _load_error = None, str(error)
+    _load_error = str(error)
 else:
-    _load_error = ""
     for _bits, _columns in COLUMNS.items():
         _native.set_code_tables(_bits, np.array(_columns, np.uint8), LEVELS[_bits])
     _native.set_threads(settings.threads())
@@ -126,9 +129,7 @@ def encode_plane(
         feedback = np.ascontiguousarray(feedback, np.float32)
     layout = PanelLayout.of(PlaneSpec(bits, *target.shape))
     codes = np.zeros(layout.code_shape, np.uint8)
-    result = _call(
-        _native.encode_plane, target, bits, feedback, commit, lookahead, codes, progress
-    )
+    result = _call(_native.encode_plane, target, bits, feedback, commit, lookahead, codes, progress)
     if result == "not finite":
         raise KernelError("The weights or their feedback contain a value that is not finite.")
     if result == "cancelled":

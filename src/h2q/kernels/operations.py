@@ -1,4 +1,6 @@
-"""The operations the engine is made of, each sent to the active path. Shapes and formulas: `twins`, `codec.decode`."""
+"""The operations the engine is made of, each sent to the active path. Shapes and formulas: `twins`,
+`codec.decode`.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,9 @@ def encode_plane(
 ) -> npt.NDArray[np.uint8]:
     """Codes of a target in level units, by Viterbi with LDLQ feedback: uint8 (panels, lines, 64).
 
-    target: float32 (rows, cols). feedback: float32 (cols, cols), strictly upper, or None. progress hears the share done
-    between blocks and may return False to stop. Raises KernelError on values that are not finite, Cancelled when stopped.
+    target: float32 (rows, cols). feedback: float32 (cols, cols), strictly upper, or None. progress
+    hears the share done between blocks and may return False to stop. Raises KernelError on values
+    that are not finite, Cancelled when stopped.
     """
     out: npt.NDArray[np.uint8] = implementation().encode_plane(
         target, bits, feedback, commit, lookahead, progress
@@ -83,13 +86,17 @@ def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
 
 
 def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
-    """Rotary positions, half-split: x float32 (T, heads, head_dim), cos and sin (T, head_dim / 2)."""
+    """Rotary positions, half-split: x float32 (T, heads, head_dim), cos and sin (T, head_dim /
+    2).
+    """
     out: FloatArray = implementation().rope(x, cos, sin)
     return out
 
 
 def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
-    """Causal attention of q (B, T, H, hd) over caches (B, KV, capacity, hd): float32 (B, T, H, hd)."""
+    """Causal attention of q (B, T, H, hd) over caches (B, KV, capacity, hd): float32 (B, T, H,
+    hd).
+    """
     out: FloatArray = implementation().attention(q, k, v, start)
     return out
 

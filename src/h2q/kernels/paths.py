@@ -1,4 +1,6 @@
-"""Which implementation answers: the NumPy twins, or one of the native paths this processor can execute."""
+"""Which implementation answers: the NumPy twins, or one of the native paths this processor can
+execute.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def implementation() -> ModuleType:
 
 @contextmanager
 def using(name: str) -> Iterator[None]:
-    """Force a path for the duration of a with block (whole process). Raises KernelError when it is not available."""
+    """Force a path for the duration of a with block (whole process). Raises KernelError when it is
+    not available.
+    """
     before = _choice.resolve()
     _choice.set(name)
     try:
@@ -66,7 +70,9 @@ def using(name: str) -> Iterator[None]:
 
 
 def features() -> dict[str, dict[str, bool]]:
-    """Instruction groups: {'found': by CPUID, 'executed': a guarded trial ran}. Empty without the extension."""
+    """Instruction groups: {'found': by CPUID, 'executed': a guarded trial ran}. Empty without the
+    extension.
+    """
     return native.features()
 
 

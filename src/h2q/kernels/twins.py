@@ -1,8 +1,10 @@
-"""The NumPy twin of every float operation, in the order of additions that the native form keeps (docs/format.md is not
-concerned: nothing here touches a file). Plane operations have their twins in `codec`, rotations in `geometry`.
+"""The NumPy twin of every float operation, in the order of additions that the native form keeps
+(docs/format.md is not concerned: nothing here touches a file). Plane operations have their twins in
+`codec`, rotations in `geometry`.
 
-Sums run over LANES accumulators, lane j taking elements j, LANES + j, ...; then the lanes are added as a tree. That
-order is what a vector unit of any width up to 512 bits can reproduce exactly, so both forms give the same bits.
+Sums run over LANES accumulators, lane j taking elements j, LANES + j, ...; then the lanes are added
+as a tree. That order is what a vector unit of any width up to 512 bits can reproduce exactly, so
+both forms give the same bits.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def lane_sum(x: FloatArray) -> FloatArray:
 
 
 def exp(x: FloatArray) -> FloatArray:
-    """exp(x) to about one unit in the last place, x clamped to [-87, 88] (Cephes expf polynomial, Moshier)."""
+    """exp(x) to about one unit in the last place, x clamped to [-87, 88] (Cephes expf polynomial,
+    Moshier).
+    """
     f = np.float32
     x = np.maximum(np.minimum(x, f(88)), f(-87))
     n = np.rint(x * f(1.44269504))
@@ -87,7 +91,9 @@ def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
 
 
 def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
-    """Rotary positions in half-split order: x (T, heads, head_dim), cos and sin (T, head_dim / 2) (Su et al. 2021)."""
+    """Rotary positions in half-split order: x (T, heads, head_dim), cos and sin (T, head_dim / 2)
+    (Su et al. 2021).
+    """
     half = x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]
     c, s = cos[:, None], sin[:, None]
@@ -97,8 +103,8 @@ def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
 def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
     """Causal attention over a cache, grouped queries (Ainslie et al. 2023).
 
-    q: float32 (B, T, H, hd). k, v: float32 (B, KV, capacity, hd), already holding positions 0 .. start + T - 1.
-    Query t sees positions 0 .. start + t. Returns float32 (B, T, H, hd).
+    q: float32 (B, T, H, hd). k, v: float32 (B, KV, capacity, hd), already holding positions 0 ..
+    start + T - 1. Query t sees positions 0 .. start + t. Returns float32 (B, T, H, hd).
     """
     _, tokens, heads, width = q.shape
     groups = heads // k.shape[1]

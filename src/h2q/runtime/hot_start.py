@@ -1,6 +1,7 @@
 """Hot start: from a crystal's files to a session, the base planes first.
 
-Files are mapped, not read: a page comes in when a token first needs it. Hashing is not on the way (crystal stamps).
+Files are mapped, not read: a page comes in when a token first needs it. Hashing is not on the way
+(crystal stamps).
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from h2q.text import Tokenizer
 
 
 class HotStartManager:
-    """Starts crystals. Raises CrystalError or TextError when one is missing, damaged or does not fit."""
+    """Starts crystals. Raises CrystalError or TextError when one is missing, damaged or does not
+    fit.
+    """
 
     def start(self, path: Path, groups: int | None = None) -> Session:
-        """A session on the first `groups` refinement groups of a crystal (0: base planes alone; None: all)."""
+        """A session on the first `groups` refinement groups of a crystal (0: base planes alone;
+        None: all).
+        """
         began = time.perf_counter()
         timeline: list[StageEvent] = []
 

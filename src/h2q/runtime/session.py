@@ -22,7 +22,9 @@ class Statistics:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of decoding, the first token (whose time is the prompt's) left out; 0 when there were fewer than two."""
+        """Of decoding, the first token (whose time is the prompt's) left out; 0 when there were
+        fewer than two.
+        """
         rest = self.seconds - self.first_token_seconds
         return (self.tokens - 1) / rest if self.tokens > 1 and rest > 0 else 0.0
 
@@ -40,7 +42,8 @@ class Session:
     ) -> Iterator[TokenEvent]:
         """Yield one event per token; the last one has `finish` set ("stop", "length" or "context").
 
-        Raises UsageError when the prompt does not fit the context, TextError when it cannot be encoded.
+        Raises UsageError when the prompt does not fit the context, TextError when it cannot be
+        encoded.
         """
         began = time.perf_counter()
         spec = self.model.spec

@@ -1,4 +1,6 @@
-"""A Hugging Face config.json as a ModelSpec. What this version cannot run is refused, never ignored."""
+"""A Hugging Face config.json as a ModelSpec. What this version cannot run is refused, never
+ignored.
+"""
 
 from __future__ import annotations
 

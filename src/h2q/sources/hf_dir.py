@@ -1,8 +1,11 @@
-"""A Hugging Face folder: config.json, model.safetensors or its shards, tokenizer.json. Tensors are read when asked for."""
+"""A Hugging Face folder: config.json, model.safetensors or its shards, tokenizer.json. Tensors are
+read when asked for.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +18,17 @@ from h2q.sources.hf_config import model_spec
 
 CONFIG_LIMIT = 1 << 20
 INDEX_LIMIT = 64 << 20
-STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+STORED: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 
 
 class HFDirectory:
-    """An opened folder: every tensor of the architecture is there, in the right shape. Raises SourceError."""
+    """An opened folder: every tensor of the architecture is there, in the right shape. Raises
+    SourceError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +63,9 @@ class HFDirectory:
         return list(self._entries)
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor widened to float32. Raises SourceError when it is missing or holds a value that is not finite."""
+        """A tensor widened to float32. Raises SourceError when it is missing or holds a value that
+        is not finite.
+        """
         if name not in self._entries:
             raise SourceError(f"There is no tensor {name}.", where=self.path.name)
         path, entry = self._entries[name]
@@ -86,7 +97,7 @@ class HFDirectory:
                 raise SourceError(
                     "The folder has neither model.safetensors nor an index of shards.",
                     where=self.path.name,
-                    fix="Convert pickled weights to safetensors first; they are never unpickled here.",
+                    fix="Convert pickled weights to safetensors; they are never unpickled here.",
                 )
             return [single]
         table = read_json(index, INDEX_LIMIT, SourceError).get("weight_map")

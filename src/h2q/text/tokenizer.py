@@ -1,4 +1,6 @@
-"""tokenizer.json through the `tokenizers` library, with bounded reading and a decoder for streams of tokens."""
+"""tokenizer.json through the `tokenizers` library, with bounded reading and a decoder for streams
+of tokens.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ MAX_PENDING = 16  # tokens; a character that is not complete by then never will 
 
 
 class Tokenizer:
-    """Text to ids and back. Raises TextError when the file is missing, damaged, or not a tokenizer."""
+    """Text to ids and back. Raises TextError when the file is missing, damaged, or not a
+    tokenizer.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -49,7 +53,9 @@ class Tokenizer:
             )
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Ids of a text; `special` adds what the model expects around it (such as a first token)."""
+        """Ids of a text; `special` adds what the model expects around it (such as a first
+        token).
+        """
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
@@ -87,7 +93,8 @@ class TextStream:
         return text
 
     def _new_text(self) -> str:
-        # Some decoders treat the first token differently (a leading space), hence the difference of two decodings.
+        # Some decoders treat the first token differently (a leading space), hence the difference of
+        # two decodings.
         before = self._tokenizer.decode(self._shown)
         return self._tokenizer.decode(self._shown + self._pending)[len(before) :]
 

@@ -1,0 +1,66 @@
+"""The program `h2q`: its commands, and what happens when one fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from h2q.cli import bench, doctor, grow, inspect, measure, show_off, talk
+from h2q.cli.output import BUG, fail, say
+from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
+
+# Typer carries its own copy of click; this is the base of its usage errors.
+MISSPELT = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="h2q",
+    help="Grow a model checkpoint into a crystal whose first bytes already talk.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("crystallize")(grow.crystallize)
+app.command("run")(talk.run)
+app.command("show")(inspect.show)
+app.command("verify")(inspect.verify)
+app.command("eval")(measure.evaluate)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(show_off.demo)
+app.command("bench")(bench.bench)
+
+
+def main() -> None:
+    """Run a command; every failure has its own exit code and, with --json, its own document."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = app(standalone_mode=False) or 0
+    except H2QError as error:
+        code = fail(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        code = fail(Cancelled("Stopped. Nothing half-written remains."), as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except MemoryError:
+        code = fail(ResourceError("The machine has too little free memory."), as_json)
+    except Exception as error:
+        code = _unforeseen(error, as_json)
+    sys.exit(code)
+
+
+def _unforeseen(error: Exception, as_json: bool) -> int:
+    """A misspelt command line is the person's mistake, anything else ours."""
+    if isinstance(error, MISSPELT):
+        words = error.format_message()
+        if not words.startswith("Usage"):
+            return fail(UsageError(words, fix="See `h2q --help`."), as_json)
+        say(words)
+        return UsageError.exit_code
+    import traceback
+
+    traceback.print_exception(error)
+    say(BUG)
+    return 70

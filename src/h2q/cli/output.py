@@ -1,0 +1,91 @@
+"""How commands speak: progress and words on stderr, one JSON document or a table on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from h2q.core.errors import H2QError
+from h2q.core.events import Progress, ProgressListener
+
+BUG = "This is a bug in h2q, not your mistake. Please report it with the lines above."
+
+
+def say(words: str = "") -> None:
+    """A line for the person."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def emit(document: dict[str, Any]) -> None:
+    """The one JSON document of a command, on one line."""
+    print(json.dumps(document), flush=True)
+
+
+def fail(error: H2QError, as_json: bool) -> int:
+    """Tell an error in the form that was asked for; returns the exit code."""
+    if as_json:
+        fields = {"what": error.what, "where": error.where, "fix": error.fix}
+        emit({"error": {"type": type(error).__name__, **fields}})
+    say(f"error: {error}")
+    return error.exit_code
+
+
+def table(title: str, rows: list[tuple[str, str]]) -> None:
+    """Names and values under a title, on stdout."""
+    width = max((len(name) for name, _ in rows), default=0)
+    print(title)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress() -> Iterator[ProgressListener]:
+    """A bar per stage with an estimate of the time left; plain lines where stderr is no
+    terminal.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def listen(event: Progress) -> None:
+            if event.stage not in tasks:
+                tasks[event.stage] = bars.add_task(event.stage, total=event.total)
+            bars.update(tasks[event.stage], completed=event.done, total=event.total)
+
+        yield listen
+
+
+class _Lines:
+    """One line when a stage begins; logs stay short."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+
+    def __call__(self, event: Progress) -> None:
+        if event.stage != self._stage:
+            self._stage = event.stage
+            say(f"{event.stage} ...")

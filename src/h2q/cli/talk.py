@@ -1,0 +1,114 @@
+"""h2q run: a crystal talks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from h2q.cli.options import CrystalPath, Json
+from h2q.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from h2q.engine import Sampler
+    from h2q.runtime import Session
+
+MAX_STDIN = 16 << 20
+
+
+def run(
+    crystal: CrystalPath,
+    prompt: Annotated[str | None, typer.Argument(help="What the text begins with.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
+    top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
+    seed: Annotated[int | None, typer.Option(help="Repeats a text.")] = None,
+    planes: Annotated[str, typer.Option(help="`all`, or `base` alone.")] = "all",
+    json: Json = False,
+) -> None:
+    """Stream text from a crystal; without a prompt, in a terminal, a conversation of prompts."""
+    from h2q.engine import Sampler
+    from h2q.runtime import HotStartManager
+
+    if planes not in ("all", "base"):
+        raise UsageError(f"--planes must be `all` or `base`, not {planes!r}.")
+    sampler = Sampler(temperature, top_k, top_p, seed)
+    begun = time.time()
+    session = HotStartManager().start(crystal, 0 if planes == "base" else None)
+    if prompt is None and sys.stdin.isatty() and not json:
+        _converse(session, sampler, max_tokens)
+        return
+    if prompt is None:
+        prompt = "" if sys.stdin.isatty() else sys.stdin.read(MAX_STDIN)
+    text = _stream(session, prompt, sampler, max_tokens, sys.stderr if json else sys.stdout)
+    if json:
+        from h2q.cli.output import emit
+
+        emit({"text": text, **_figures(session, begun)})
+
+
+def _converse(session: Session, sampler: Sampler, max_tokens: int) -> None:
+    from h2q.cli.output import say
+
+    say("Write how a text begins; an empty line or Ctrl-D ends.")
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            return
+        if not line:
+            return
+        _stream(session, line, sampler, max_tokens, sys.stdout)
+
+
+def _stream(session: Session, prompt: str, sampler: Sampler, max_tokens: int, out: TextIO) -> str:
+    from h2q.core.units import format_bytes, format_seconds
+    from h2q.runtime.memory import peak_rss_bytes
+
+    pieces = []
+    finish = ""
+    for event in session.stream(prompt, max_tokens, sampler):
+        out.write(event.text)
+        out.flush()
+        pieces.append(event.text)
+        finish = event.finish
+    figures = session.statistics
+    print(
+        f"\n\n{figures.tokens} tokens, {figures.tokens_per_second:.0f} tokens/s, first token after "
+        f"{format_seconds(figures.first_token_seconds)}, peak memory "
+        f"{format_bytes(peak_rss_bytes())}, ended by {finish}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return "".join(pieces)
+
+
+def _figures(session: Session, begun: float) -> dict[str, Any]:
+    """Of the last stream; the time line counts from the birth of this process."""
+    import psutil
+
+    from h2q.runtime.memory import peak_rss_bytes
+
+    figures = session.statistics
+    before = max(0.0, begun - psutil.Process().create_time())
+    line = [{"stage": "Python and imports", "seconds": before, "bytes": 0}]
+    line += [
+        {"stage": event.stage, "seconds": before + event.seconds, "bytes": event.bytes}
+        for event in session.timeline
+    ]
+    last = line[-1]["seconds"]
+    first = {"stage": "first token", "seconds": last + figures.first_token_seconds, "bytes": 0}
+    speed = figures.tokens_per_second
+    return {
+        "prompt_tokens": figures.prompt_tokens,
+        "tokens": figures.tokens,
+        "tokens_per_second": speed,
+        "ms_per_token": 1000 / speed if speed else None,
+        "first_token_after_prompt_seconds": figures.first_token_seconds,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "planes": session.planes,
+        "timeline": [*line, first],
+    }
