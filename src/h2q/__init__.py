@@ -6,7 +6,6 @@ Public names load on first use; importing the package loads no NumPy.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,9 +24,11 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata  # slow to import, rarely asked for
+
         try:
-            return version("h2q")
-        except PackageNotFoundError:  # run from a source tree without being installed
+            return metadata.version("h2q")
+        except metadata.PackageNotFoundError:  # run from a source tree without being installed
             return "0+unknown"
     if name == "geometry":
         return importlib.import_module("h2q.geometry")

@@ -90,7 +90,8 @@ def main() -> None:
         np.save(arguments.out / f"{name}.npy", ids)
         size = sum(len(document.encode()) for document in documents)
         print(
-            f"{name}: {len(documents)} passages, {len(ids):,} tokens, {size / len(ids):.3f} bytes per token"
+            f"{name}: {len(documents)} passages, {len(ids):,} tokens, "
+            f"{size / len(ids):.3f} bytes per token"
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import Any
 
 import typer
 
@@ -12,7 +14,7 @@ from h2q.cli.output import BUG, fail, say
 from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
 
 # Typer carries its own copy of click; this is the base of its usage errors.
-MISSPELT = typer.BadParameter.__mro__[2]
+MISSPELT: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="h2q",
@@ -35,12 +37,11 @@ app.command("bench")(bench.bench)
 def main() -> None:
     """Run a command; every failure has its own exit code and, with --json, its own document."""
     as_json = "--json" in sys.argv[1:]
+    signal.signal(signal.SIGINT, _stop)
     try:
         code = app(standalone_mode=False) or 0
     except H2QError as error:
         code = fail(error, as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        code = fail(Cancelled("Stopped. Nothing half-written remains."), as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
@@ -51,10 +52,15 @@ def main() -> None:
     sys.exit(code)
 
 
+def _stop(_signal: int, _frame: object) -> None:
+    """Ctrl-C is an error like any other: it unwinds what is half done."""
+    raise Cancelled("Stopped. Nothing half-written remains.")
+
+
 def _unforeseen(error: Exception, as_json: bool) -> int:
     """A misspelt command line is the person's mistake, anything else ours."""
     if isinstance(error, MISSPELT):
-        words = error.format_message()
+        words = str(error.format_message())
         if not words.startswith("Usage"):
             return fail(UsageError(words, fix="See `h2q --help`."), as_json)
         say(words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -32,11 +31,12 @@ def run(
     """Stream text from a crystal; without a prompt, in a terminal, a conversation of prompts."""
     from h2q.engine import Sampler
     from h2q.runtime import HotStartManager
+    from h2q.runtime.process import age_seconds
 
     if planes not in ("all", "base"):
         raise UsageError(f"--planes must be `all` or `base`, not {planes!r}.")
     sampler = Sampler(temperature, top_k, top_p, seed)
-    begun = time.time()
+    begun = age_seconds()
     session = HotStartManager().start(crystal, 0 if planes == "base" else None)
     if prompt is None and sys.stdin.isatty() and not json:
         _converse(session, sampler, max_tokens)
@@ -66,7 +66,7 @@ def _converse(session: Session, sampler: Sampler, max_tokens: int) -> None:
 
 def _stream(session: Session, prompt: str, sampler: Sampler, max_tokens: int, out: TextIO) -> str:
     from h2q.core.units import format_bytes, format_seconds
-    from h2q.runtime.memory import peak_rss_bytes
+    from h2q.runtime.process import peak_rss_bytes
 
     pieces = []
     finish = ""
@@ -88,15 +88,12 @@ def _stream(session: Session, prompt: str, sampler: Sampler, max_tokens: int, ou
 
 def _figures(session: Session, begun: float) -> dict[str, Any]:
     """Of the last stream; the time line counts from the birth of this process."""
-    import psutil
-
-    from h2q.runtime.memory import peak_rss_bytes
+    from h2q.runtime.process import peak_rss_bytes
 
     figures = session.statistics
-    before = max(0.0, begun - psutil.Process().create_time())
-    line = [{"stage": "Python and imports", "seconds": before, "bytes": 0}]
+    line: list[dict[str, Any]] = [{"stage": "Python and imports", "seconds": begun, "bytes": 0}]
     line += [
-        {"stage": event.stage, "seconds": before + event.seconds, "bytes": event.bytes}
+        {"stage": event.stage, "seconds": begun + event.seconds, "bytes": event.bytes}
         for event in session.timeline
     ]
     last = line[-1]["seconds"]

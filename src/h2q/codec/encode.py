@@ -57,7 +57,7 @@ def encode_plane(
     bits: int,
     feedback: FloatArray | None = None,
     commit: int = 16,
-    lookahead: int = 16,
+    lookahead: int = 32,
     progress: Callable[[float], bool] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Codes of a target in level units: float32 (rows, cols) to uint8 (panels, lines, 64).

@@ -60,8 +60,8 @@ class ModelSpec:
             raise SpecError("tie_word_embeddings must be true or false.")
         if self.num_attention_heads % self.num_key_value_heads:
             raise SpecError(
-                f"{self.num_attention_heads} attention heads cannot share {self.num_key_value_heads} "
-                "key-value heads evenly."
+                f"{self.num_attention_heads} attention heads cannot share "
+                f"{self.num_key_value_heads} key-value heads evenly."
             )
         if self.head_dim % 2:
             raise SpecError(f"head_dim must be even for rotary positions, not {self.head_dim}.")
@@ -79,7 +79,7 @@ class ModelSpec:
                 or not 0 <= token < self.vocab_size
             ):
                 raise SpecError(
-                    f"Special token id {token!r} lies outside the vocabulary of {self.vocab_size:,}."
+                    f"Special token {token!r} lies outside the vocabulary of {self.vocab_size:,}."
                 )
 
     def _integer(self, name: str, low: int, high: int) -> None:

@@ -105,7 +105,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise CrystalError("The file does not describe a crystal.", where=NAME)
     if document.get("version") != VERSION:
         raise CrystalError(
-            f"The crystal has format version {document.get('version')!r}, this program reads {VERSION}.",
+            f"The crystal has format version {document.get('version')!r}, "
+            f"this program reads {VERSION}.",
             where=folder.name,
             fix="Update h2q, or grow the crystal again.",
         )

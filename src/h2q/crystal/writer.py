@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from h2q.codec.planes import Plane
 from h2q.core.architecture import tensors
@@ -154,6 +153,8 @@ class CrystalWriter:
         """Remove what processes that are gone left behind; put back a crystal whose exchange was
         cut short.
         """
+        import psutil  # thirty milliseconds that no start should pay
+
         for left in self.target.parent.glob(f".{self.target.name}.*{SUFFIX}"):
             owner = left.name[len(self.target.name) + 2 :].split(".")[0]
             if not owner.isdecimal() or psutil.pid_exists(int(owner)):

@@ -35,7 +35,8 @@ def rect(x: float, y: float, width: float, height: float, css: str, title: str =
     """A bar with slightly round corners; `title` is shown when pointed at."""
     return (
         f'<rect x="{number(x)}" y="{number(y)}" width="{number(max(width, 0))}" '
-        f'height="{number(max(height, 0))}" rx="2" class="{css}"><title>{escape(title)}</title></rect>'
+        f'height="{number(max(height, 0))}" rx="2" class="{css}">'
+        f"<title>{escape(title)}</title></rect>"
     )
 
 

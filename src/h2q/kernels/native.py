@@ -120,7 +120,7 @@ def encode_plane(
     bits: int,
     feedback: FloatArray | None = None,
     commit: int = 16,
-    lookahead: int = 16,
+    lookahead: int = 32,
     progress: Callable[[float], bool] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """See h2q.codec.encode.encode_plane."""

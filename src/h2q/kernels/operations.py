@@ -64,7 +64,7 @@ def encode_plane(
     bits: int,
     feedback: FloatArray | None = None,
     commit: int = 16,
-    lookahead: int = 16,
+    lookahead: int = 32,
     progress: Callable[[float], bool] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Codes of a target in level units, by Viterbi with LDLQ feedback: uint8 (panels, lines, 64).

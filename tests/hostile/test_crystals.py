@@ -1,0 +1,196 @@
+"""Damaged crystals, full disks and killed writers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile_rewrite import rewrite
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from h2q.core.errors import CrystalError, ResourceError, UsageError
+from h2q.crystal import open_crystal, verify_crystal
+
+SHARDS = ("base.safetensors", "refine-01.safetensors")
+
+
+@pytest.fixture
+def crystal(seed_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(seed_path, tmp_path / "copy.crystal"))
+
+
+def test_a_whole_crystal_passes_every_check(crystal: Path) -> None:
+    checks = verify_crystal(crystal)
+    assert len(checks) > 8
+    assert all(check.ok for check in checks)
+
+
+def test_the_library_reads_our_shards(crystal: Path) -> None:
+    opened = open_crystal(crystal)
+    name, index = opened.rank[0][0]
+    with safe_open(crystal / "refine-01.safetensors", "np") as theirs:
+        codes = theirs.get_tensor(f"{name}.codes.{index}")
+        assert set(theirs.keys()) == set(opened.entries(1))
+    np.testing.assert_array_equal(codes, opened.planes(name)[index].codes)
+    for entry in opened.entries(0).values():
+        assert entry.begin % 64 == 0
+        assert (entry.end - entry.begin) % 64 == 0
+
+
+def test_prefixes_hold_fewer_planes(crystal: Path) -> None:
+    opened = open_crystal(crystal)
+    counts = [
+        sum(len(opened.planes(name, groups)) for name in opened.manifest.bits)
+        for groups in range(len(opened.rank) + 1)
+    ]
+    assert counts[0] == len(opened.manifest.bits)
+    assert counts == sorted(set(counts))
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(shard=st.sampled_from(SHARDS), where=st.floats(0, 0.99999), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_found(crystal: Path, shard: str, where: float, bit: int) -> None:
+    path = crystal / shard
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    data[int(len(data) * where)] ^= 1 << bit
+    path.write_bytes(data)
+    try:
+        with pytest.raises(CrystalError):
+            open_crystal(crystal)
+        assert not all(check.ok for check in verify_crystal(crystal))
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("harm", ["missing", "short", "long", "empty"])
+@pytest.mark.parametrize("shard", SHARDS)
+def test_a_shard_of_the_wrong_size(crystal: Path, shard: str, harm: str) -> None:
+    path = crystal / shard
+    data = path.read_bytes()
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"short": data[:-64], "long": data + b"\0", "empty": b""}[harm])
+    with pytest.raises(CrystalError):
+        open_crystal(crystal)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", "gguf"),
+        ("version", 99),
+        ("version", None),
+        ("rotation_seed", -1),
+        ("rotation_seed", 2**40),
+        ("bits", []),
+        ("bits", [[3]] * 43),
+        ("groups", [[[0, 2]]]),
+        ("groups", [[[10**9, 1]]]),
+        ("groups", 5),
+        ("files", [["../base.safetensors", 1, "0" * 64]]),
+        ("files", []),
+        ("model", {}),
+        ("surprise", 1),
+    ],
+)
+def test_a_description_that_lies(crystal: Path, key: str, value: object) -> None:
+    path = crystal / "crystal.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(CrystalError):
+        open_crystal(crystal)
+
+
+def test_a_stamp_is_only_trusted_for_the_files_it_saw(crystal: Path) -> None:
+    open_crystal(crystal)
+    path = crystal / "base.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CrystalError, match="checksum"):
+        open_crystal(crystal)
+
+
+def test_writing_again_gives_the_same_bytes(crystal: Path, tmp_path: Path) -> None:
+    target = tmp_path / "again.crystal"
+    rewrite(crystal, target)
+    for name in ("crystal.json", *SHARDS):
+        assert (target / name).read_bytes() == (crystal / name).read_bytes()
+    with pytest.raises(UsageError, match="already"):
+        rewrite(crystal, target)
+    rewrite(crystal, target, overwrite=True)
+    assert all(check.ok for check in verify_crystal(target))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.crystal", "copy.crystal"]
+
+
+def test_what_is_no_crystal_is_never_replaced(crystal: Path, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.mkdir()
+    (target / "diary.txt").write_text("dear diary")
+    with pytest.raises(UsageError, match="not a crystal"):
+        rewrite(crystal, target, overwrite=True)
+    assert (target / "diary.txt").read_text() == "dear diary"
+
+
+CHILD = """
+import resource, signal, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from hostile_rewrite import rewrite
+from h2q.core.errors import H2QError
+if {limit}:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    while True:
+        rewrite(Path({crystal!r}), Path({target!r}), overwrite=True)
+        print("written", flush=True)
+except H2QError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def child(crystal: Path, target: Path, limit: int) -> list[str]:
+    path = [str(Path(__file__).parent)]
+    code = CHILD.format(path=path, crystal=str(crystal), target=str(target), limit=limit)
+    return [sys.executable, "-c", code]
+
+
+def test_a_full_disk_leaves_nothing(crystal: Path, tmp_path: Path) -> None:
+    """The limit of file size stands in for a full disk: the same call fails in the same way."""
+    target = tmp_path / "full.crystal"
+    result = subprocess.run(
+        child(crystal, target, 100_000), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout.startswith(ResourceError.__name__), result.stderr
+    assert "full" in result.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["copy.crystal"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.004, 0.011, 0.023])
+def test_kill_leaves_a_whole_crystal_or_none(crystal: Path, tmp_path: Path, delay: float) -> None:
+    """Killed at any moment of writing over and over; what stands at the target is always whole."""
+    target = tmp_path / "killed.crystal"
+    process = subprocess.Popen(child(crystal, target, 0), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    rewrite(crystal, target, overwrite=True)  # also sweeps what the dead writer left
+    assert all(check.ok for check in verify_crystal(target))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.crystal", "killed.crystal"]

@@ -1,0 +1,158 @@
+"""The program as a person meets it: real processes, real files, exit codes, documents."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def h2q(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "h2q", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        input=stdin,
+        check=False,
+    )
+
+
+def document(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return dict(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_help_names_every_command() -> None:
+    result = h2q("--help")
+    assert result.returncode == 0
+    for name in ("crystallize", "run", "show", "verify", "eval", "doctor", "demo", "bench"):
+        assert name in result.stdout
+        assert h2q(name, "--help").returncode == 0
+
+
+def test_importing_the_package_and_the_commands_loads_no_numpy() -> None:
+    code = "import sys, h2q, h2q.cli.main; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_run_streams_text(seed_path: Path) -> None:
+    result = h2q("run", seed_path, "Once upon a time", "--max-tokens", "20", "--seed", "1")
+    assert result.returncode == 0
+    assert len(result.stdout.strip()) > 20
+    assert "tokens/s" in result.stderr
+    piped = h2q("run", seed_path, "--max-tokens", "20", "--seed", "1", stdin="Once upon a time")
+    assert piped.stdout == result.stdout
+
+
+def test_run_as_a_document(seed_path: Path) -> None:
+    options = ("--max-tokens", "12", "--temperature", "0", "--json")
+    found = document(h2q("run", seed_path, "The sea", *options))
+    base = document(h2q("run", seed_path, "The sea", "--planes", "base", *options))
+    assert found["tokens"] == base["tokens"] == 12
+    assert found["planes"] > base["planes"] == 1
+    assert found["peak_rss_bytes"] > 10_000_000
+    assert [s["seconds"] for s in found["timeline"]] == sorted(
+        s["seconds"] for s in found["timeline"]
+    )
+
+
+def test_show_and_verify(seed_path: Path) -> None:
+    shown = document(h2q("show", seed_path, "--json"))
+    assert shown["crystal_bytes"] == shown["certificate"]["crystal_bytes"]
+    on_disk = sum(f.stat().st_size for f in seed_path.glob("*.safetensors"))
+    assert shown["crystal_bytes"] == on_disk + (seed_path / "crystal.json").stat().st_size
+    assert document(h2q("verify", seed_path, "--json"))["ok"] is True
+    assert "quality" in h2q("show", seed_path).stdout
+
+
+def test_eval_on_a_text(seed_path: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text((ROOT / "CONTRIBUTING.md").read_text() * 3)
+    found = document(
+        h2q("eval", seed_path, "--against", "seed", "--text", text, "--tokens", "1500", "--json")
+    )
+    assert 0.5 < found["quality"] < 1.1
+    assert found["kl_mean"] < found["base"]["kl_mean"]
+    assert found["perplexity_original"] > 1
+
+
+def test_doctor() -> None:
+    found = document(h2q("doctor", "--json"))
+    assert found["kernel"] == found["available"][0]
+    assert set(found["features"].get("avx2", {"found": 0, "executed": 0})) == {"found", "executed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["frobnicate"], 2),
+        (["run"], 2),
+        (["run", "nowhere", "x"], 4),
+        (["show", "nowhere"], 4),
+        (["verify", "nowhere"], 4),
+        (["crystallize", "nowhere", "-o", "target"], 3),
+        (["crystallize", "seed", "-o", "target", "--ratio", "900"], 2),
+        (["crystallize", "seed", "-o", "target", "--calibration", "nowhere.txt"], 6),
+        (["bench", "abacus"], 2),
+    ],
+)
+def test_mistakes_have_words_codes_and_documents(arguments: list[str], code: int) -> None:
+    result = h2q(*arguments, "--json")
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert document(result)["error"]["what"]
+    assert not (ROOT / "target").exists()
+
+
+def test_a_ratio_beyond_reach_names_the_reach(tmp_path: Path) -> None:
+    target = tmp_path / "small.crystal"
+    fast = tmp_path / "text.txt"
+    fast.write_text("The sea was calm and the night was long. " * 40)
+    result = h2q("crystallize", "seed", "-o", target, "--ratio", "30", "--calibration", fast)
+    assert result.returncode == 9
+    assert "--ratio 15" in result.stderr
+    assert list(tmp_path.iterdir()) == [fast]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_growth_leaves_no_target(tmp_path: Path, how: signal.Signals) -> None:
+    target = tmp_path / "stopped.crystal"
+    command = [sys.executable, "-m", "h2q", "crystallize", "seed", "-o", str(target), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # the first stage has begun
+    time.sleep(0.5)
+    process.send_signal(how)
+    out, words = process.communicate(timeout=60)
+    assert not target.exists()
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert json.loads(out)["error"]["type"] == "Cancelled"
+        assert "Traceback" not in words
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_of_a_demo(tmp_path: Path) -> None:
+    from conftest import QUICK
+    from h2q.demo import Demo
+
+    report = Demo(tmp_path, QUICK).run()
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    keys = "crystal_bytes ratio_fp32 ratio_bf16 quality kl_mean top1_agreement ms_per_token"
+    for key in (*keys.split(), "first_token_seconds", "tokens_per_second", "peak_rss_bytes"):
+        assert report[key] > 0
+        assert report["base"][key] > 0
+    assert report["ratio_fp32"] > 12
+    assert report["base"]["crystal_bytes"] < report["crystal_bytes"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert "http" not in page.replace("http-equiv", "")
