@@ -1,4 +1,4 @@
-"""Write the card of the seed model: what it is, what it saw, how well it predicts text it has not seen."""
+"""Write the card of the seed model: what it is, what it saw, how well it predicts new text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 def bits_per_byte(model: Model, tokenizer: Tokenizer, path: Path) -> float:
     """Over the first TOKENS tokens, rows of CONTEXT tokens, each opened by the document token."""
-    opened = lzma.open(path) if path.suffix == ".xz" else path.open("rb")
-    with opened as file:
+    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
         text = file.read(6 * TOKENS).decode(errors="ignore")
     ids = tokenizer.encode(text, special=False)[:TOKENS]
     rows = cut_text(ids, model.spec, CONTEXT, None)
@@ -60,8 +59,9 @@ def main() -> None:
     excerpt = tokenizer.decode(ids).strip().replace("\n", "\n> ")
     print(f"""# Seed model
 
-A small llama trained from nothing for H2Q-Evo, to be crystallized, measured and talked to. It is not a useful
-assistant: it writes English that sounds like old books. Weights and tokenizer are ours, under the MIT license.
+A small llama trained from nothing for H2Q-Evo, to be crystallized, measured and talked to. It is
+not a useful assistant: it writes English that sounds like old books. Weights and tokenizer are
+ours, under the MIT license.
 
 | | |
 |---|---|
@@ -70,11 +70,12 @@ assistant: it writes English that sounds like old books. Weights and tokenizer a
 | tokenizer | byte-level BPE, 4,096 entries |
 | context | 1,024 tokens |
 | trained on | public-domain books, 29.1 M tokens at hand |
-| tokens seen | {log[-1]["tokens"]:,} in {log[-1]["seconds"] / 60:.0f} minutes on two cores (last line of the log) |
+| tokens seen | {log[-1]["tokens"]:,} in {log[-1]["seconds"] / 60:.0f} minutes on two cores |
 | bits per byte, held-out books | {bits_per_byte(model, tokenizer, arguments.valid):.3f} |
 | bits per byte, WikiText-2 validation | {bits_per_byte(model, tokenizer, arguments.foreign):.3f} |
 
-Bits per byte: first {TOKENS:,} tokens of each text, rows of {CONTEXT:,} tokens, measured by `tools/seed_model/card.py`
+Tokens are those of the log's last line; the weights saw a few steps more. Bits per byte: first
+{TOKENS:,} tokens of each text, rows of {CONTEXT:,} tokens, measured by `tools/seed_model/card.py`
 with the float32 engine on the shipped weights.
 
 Training loss, nats per token: `{spark([r["loss"] for r in kept])}`

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +25,8 @@ def source_path(name: str) -> Path:
 
 def read_text(path: Path) -> str:
     """UTF-8 text, plain or .xz. Raises TextError."""
+    import lzma
+
     try:
         with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -29,6 +31,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Stream text from a crystal; without a prompt, in a terminal, a conversation of prompts."""
+    # On the way to the first token every millisecond counts: no collector while modules load, and
+    # no threads for a BLAS that planes never call.
+    gc.disable()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from h2q.engine import Sampler
     from h2q.runtime import HotStartManager
     from h2q.runtime.process import age_seconds
@@ -38,6 +44,7 @@ def run(
     sampler = Sampler(temperature, top_k, top_p, seed)
     begun = age_seconds()
     session = HotStartManager().start(crystal, 0 if planes == "base" else None)
+    gc.enable()
     if prompt is None and sys.stdin.isatty() and not json:
         _converse(session, sampler, max_tokens)
         return
