@@ -32,7 +32,9 @@ std::string encode_plane(Array<const float, 2> target, int bits, std::optional<A
   if (!progress.is_none())
     report = [&](double share) {
       nb::gil_scoped_acquire acquire;
-      return nb::cast<bool>(progress(share));
+      const int going = PyObject_IsTrue(progress(share).ptr());
+      if (going < 0) nb::raise_python_error();
+      return going != 0;
     };
   nb::gil_scoped_release release;
   switch (h2q::encode_plane(bits, rows, cols, target.data(), feedback ? feedback->data() : nullptr, commit, lookahead,

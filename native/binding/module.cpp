@@ -73,6 +73,32 @@ bool quantize(In<float, 2> x, Array<int8_t, 2> codes, Array<float, 1> scale, Arr
                               static_cast<int>(codes.shape(1)), codes.data(), scale.data(), sums.data());
 }
 
+bool rotate_quantize(In<float, 2> x, In<float, 1> signs, In<float, 2> mix, int block, Array<int8_t, 2> codes,
+                     Array<float, 1> scale, Array<int32_t, 1> sums) {
+  const auto view = rotation_view(signs, mix, block);
+  const size_t tokens = x.shape(0);
+  require(static_cast<int>(x.shape(1)) == view.width, "the input does not have the width of its rotation");
+  require(codes.shape(0) == tokens && scale.shape(0) == tokens && sums.shape(0) == tokens &&
+              codes.shape(1) >= x.shape(1),
+          "the outputs do not fit the input");
+  nb::gil_scoped_release release;
+  return h2q::rotate_quantize_tokens(view, x.data(), static_cast<int>(tokens), static_cast<int>(codes.shape(1)),
+                                     codes.data(), scale.data(), sums.data());
+}
+
+// Weights are float32, or uint16 that hold bfloat16.
+template <typename T>
+void matmul_dense(In<float, 2> x, In<T, 2> weights, Array<float, 2> out) {
+  require(x.shape(1) == weights.shape(1) && out.shape(0) == x.shape(0) && out.shape(1) == weights.shape(0),
+          "the weights do not fit the input or the output");
+  h2q::DenseView view{x.data(), nullptr, nullptr, out.data(), static_cast<int>(x.shape(0)),
+                      static_cast<int>(weights.shape(0)), static_cast<int>(x.shape(1))};
+  if constexpr (sizeof(T) == 4) view.wide = weights.data();
+  else view.narrow = weights.data();
+  nb::gil_scoped_release release;
+  h2q::dense(view);
+}
+
 void matmul_planes(In<int8_t, 2> codes, In<float, 1> scale, In<int32_t, 1> sums, nb::list planes, Array<float, 2> out) {
   const auto views = plane_views(planes);
   const size_t tokens = codes.shape(0);
@@ -167,11 +193,14 @@ NB_MODULE(_native, m) {
     for (const auto* ops : h2q::usable_paths()) out.emplace_back(ops->name);
     return out;
   });
-  m.def("use", &h2q::use);
+  m.def("use", [](const std::string& path) { h2q::use(path); });
   m.def("set_threads", &h2q::set_pool_threads);
   m.def("threads", &h2q::pool_threads);
   m.def("rotate", &rotate);
   m.def("quantize", &quantize);
+  m.def("rotate_quantize", &rotate_quantize);
+  m.def("matmul_dense", &matmul_dense<float>);
+  m.def("matmul_dense", &matmul_dense<uint16_t>);
   m.def("matmul_planes", &matmul_planes);
   m.def("gather_rows", &gather_rows);
   m.def("decode_plane", &decode_plane);

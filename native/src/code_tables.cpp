@@ -31,7 +31,7 @@ uint8_t nibble_entry(const CodeTables& t, int step, int nibble, int value) {
     const int at = position(t.bits, step, b) - 4 * nibble;
     if (at >= 0 && at < 4 && (value >> at & 1)) index ^= t.columns[b];
   }
-  return static_cast<uint8_t>(index);
+  return static_cast<uint8_t>((index & 15) | index >> 4 << 7);
 }
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }

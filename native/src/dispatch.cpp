@@ -7,21 +7,43 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
+
+#include "cores.hpp"
 
 namespace h2q {
 namespace {
 
-#if defined(__x86_64__)
 sigjmp_buf trial_exit;
 void leave_trial(int) { siglongjmp(trial_exit, 1); }
 
-volatile int sink;
+[[maybe_unused]] bool runs(void (*trial)()) {
+  struct sigaction guard {}, before {};
+  guard.sa_handler = leave_trial;
+  sigemptyset(&guard.sa_mask);
+  sigaction(SIGILL, &guard, &before);
+  volatile bool good = false;
+  if (sigsetjmp(trial_exit, 1) == 0) {
+    trial();
+    good = true;
+  }
+  sigaction(SIGILL, &before, nullptr);
+  return good;
+}
 
 // One instruction of each group; the results go to `sink` so that none is optimised away.
+[[maybe_unused]] volatile int sink;
+
+#if defined(__x86_64__)
 __attribute__((target("avx2"))) void try_avx2() {
   __m256i v = _mm256_set1_epi8(static_cast<char>(sink));
   sink = _mm256_movemask_epi8(_mm256_shuffle_epi8(v, _mm256_add_epi8(v, v)));
+}
+__attribute__((target("avx2,avxvnni"))) void try_avxvnni() {
+  __m256i v = _mm256_set1_epi32(sink);
+  sink = _mm256_movemask_epi8(_mm256_dpbusd_avx_epi32(v, v, v));
 }
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))) void try_avx512() {
   __m512i v = _mm512_set1_epi16(static_cast<short>(sink));
@@ -41,20 +63,6 @@ __attribute__((target("avx512f,avx512bw,gfni"))) void try_gfni() {
   sink = _mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_gf2p8affine_epi64_epi8(v, v, 0)));
 }
 
-bool runs(void (*trial)()) {
-  struct sigaction guard {}, before {};
-  guard.sa_handler = leave_trial;
-  sigemptyset(&guard.sa_mask);
-  sigaction(SIGILL, &guard, &before);
-  volatile bool good = false;
-  if (sigsetjmp(trial_exit, 1) == 0) {
-    trial();
-    good = true;
-  }
-  sigaction(SIGILL, &before, nullptr);
-  return good;
-}
-
 std::vector<Feature> probe() {
   __builtin_cpu_init();
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -62,11 +70,27 @@ std::vector<Feature> probe() {
   std::vector<Feature> out;
   auto add = [&](const char* name, bool found, void (*trial)()) { out.push_back({name, found, found && runs(trial)}); };
   add("avx2", __builtin_cpu_supports("avx2"), try_avx2);
+  add("avx_vnni", __builtin_cpu_supports("avxvnni"), try_avxvnni);
   add("avx512", wide, try_avx512);
   add("avx512_vbmi", wide && __builtin_cpu_supports("avx512vbmi"), try_vbmi);
   add("avx512_vnni", wide && __builtin_cpu_supports("avx512vnni"), try_vnni);
   add("gfni", wide && __builtin_cpu_supports("gfni"), try_gfni);
   return out;
+}
+#elif defined(__aarch64__)
+#if defined(__clang__)
+__attribute__((target("dotprod")))
+#else
+__attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+void try_dot_product() {
+  const int8x16_t v = vdupq_n_s8(static_cast<int8_t>(sink));
+  sink = vgetq_lane_s32(vdotq_s32(vdupq_n_s32(0), v, v), 0);
+}
+
+std::vector<Feature> probe() {
+  const bool found = has_dot_product();
+  return {{"dotprod", found, found && runs(try_dot_product)}};
 }
 #else
 std::vector<Feature> probe() { return {}; }
@@ -74,11 +98,22 @@ std::vector<Feature> probe() { return {}; }
 
 std::vector<const Ops*> find_paths() {
   std::vector<const Ops*> out;
+  [[maybe_unused]] const auto has = [](auto... names) {
+    const auto executed = [](const std::string& name) {
+      for (const Feature& feature : features())
+        if (feature.name == name) return feature.executed;
+      return false;
+    };
+    return (executed(names) && ...);
+  };
 #if defined(__x86_64__)
-  bool all = true;
-  for (const Feature& feature : features()) all = all && feature.executed;
-  if (all) out.push_back(&ops_avx512());
-  if (features()[0].executed) out.push_back(&ops_avx2());
+  if (has("avx512", "avx512_vbmi", "avx512_vnni", "gfni")) out.push_back(&ops_avx512());
+  if (has("avx512", "avx512_vnni")) out.push_back(&ops_avx512vnni());
+  if (has("avx512")) out.push_back(&ops_avx512bw());
+  if (has("avx2", "avx_vnni")) out.push_back(&ops_avxvnni());
+  if (has("avx2")) out.push_back(&ops_avx2());
+#elif defined(__aarch64__)
+  if (has("dotprod")) out.push_back(&ops_neon());
 #endif
   out.push_back(&ops_portable());
   return out;
@@ -103,12 +138,11 @@ const Ops& active() {
   return *chosen.load();
 }
 
+void use(const Ops& ops) { chosen.store(&ops); }
+
 void use(const std::string& name) {
   for (const Ops* ops : usable_paths())
-    if (name == ops->name) {
-      chosen.store(ops);
-      return;
-    }
+    if (name == ops->name) return use(*ops);
   throw std::invalid_argument("the kernel path " + name + " cannot run here");
 }
 

@@ -16,12 +16,16 @@ const std::vector<Feature>& features();
 // Paths every instruction of which ran here; best first.
 const std::vector<const Ops*>& usable_paths();
 const Ops& active();
+void use(const Ops&);
 // Throws std::invalid_argument when the path is not usable here.
 void use(const std::string& name);
 
 // Whole operations on the active path and the pool (operations.cpp).
 void rotate_tokens(const RotationView&, const float* x, float* out, int tokens, bool inverse);
 bool quantize_tokens(const float* x, int tokens, int width, int stride, int8_t* codes, float* scale, int32_t* sums);
+bool rotate_quantize_tokens(const RotationView&, const float* x, int tokens, int stride, int8_t* codes, float* scale,
+                            int32_t* sums);
+void dense(const DenseView&);
 void matmul(const PlaneView* planes, int count, const ActivationView&, float* out);
 void gather(const PlaneView* planes, int count, const int64_t* ids, int tokens, float* out);
 void decode(const PlaneView&, int8_t* out);

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <memory>
+#include <cstddef>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -12,94 +11,136 @@
 namespace h2q {
 namespace {
 
-struct Worker {
-  ViterbiScratch scratch;
-  std::vector<uint8_t> arguments;
-  std::vector<float> line;
-  std::vector<uint16_t> states;
+struct alignas(64) Line {
+  uint8_t bytes[64];
+};
 
-  explicit Worker(int steps, int groups)
-      : arguments(static_cast<size_t>(steps) * groups), line(static_cast<size_t>(steps)), states(line.size()) {
-    scratch.arguments = arguments.data();
-  }
+template <typename T>
+class Aligned {
+ public:
+  explicit Aligned(size_t count) : lines_((count * sizeof(T) + sizeof(Line) - 1) / sizeof(Line)) {}
+  T* data() { return reinterpret_cast<T*>(lines_.data()); }
+
+ private:
+  std::vector<Line> lines_;
+};
+
+// What one thread needs for one block of one unit.
+struct Worker {
+  Aligned<float> targets, errors;
+  Aligned<int16_t> costs, choices;
+  Aligned<uint16_t> path;
+
+  Worker(int bits, int lanes, int most_steps, int keep)
+      : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(keep) * lanes),
+        costs(static_cast<size_t>(2 * kStates >> bits) * lanes),
+        choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(keep) * lanes) {}
+};
+
+// Some neighbouring lanes of a panel and the rows they hold: independent of every other unit.
+struct Unit {
+  int first_row;                 // of the matrix, at step 0
+  uint8_t* codes;                // of the first lane
+  std::vector<float> corrected;  // (steps, lanes / 4, padded cols)
+  std::vector<uint16_t> states;  // by lane
 };
 
 class Encoder {
  public:
   Encoder(const PlaneView& plane, const float* target, const float* feedback, uint8_t* codes)
-      : plane_(plane), target_(target), feedback_(feedback), codes_(codes), width_(plane.padded_cols),
-        height_(plane.panels * plane.panel_rows()), corrected_(static_cast<size_t>(height_) * width_),
-        errors_(corrected_.size()), lane_state_(static_cast<size_t>(plane.panels) * kLineLanes) {
-    for (int r = 0; r < plane.rows; ++r)
-      std::copy_n(target + static_cast<int64_t>(r) * plane.cols, plane.cols, &corrected_[at(r, 0)]);
+      : plane_(plane), target_(target), feedback_(feedback), kernels_(active().viterbi()),
+        lanes_(lanes_for(plane, kernels_.lanes)), units_(static_cast<size_t>(plane.panels * kLineLanes / lanes_)) {
+    const int per_panel = kLineLanes / lanes_;
+    parallel_for(static_cast<int>(units_.size()), [&](int index, int) {
+      const int panel = index / per_panel, lane = index % per_panel * lanes_;
+      Unit& unit = units_[static_cast<size_t>(index)];
+      unit.first_row = panel * plane_.panel_rows() + lane / 4;
+      unit.codes = codes + static_cast<int64_t>(panel) * plane_.lines * kLineLanes + lane;
+      unit.states.assign(static_cast<size_t>(lanes_), 0);
+      unit.corrected.assign(static_cast<size_t>(unit_rows()) * plane_.padded_cols, 0.0f);
+      for (int row = 0; row < unit_rows(); ++row)
+        if (const int from = matrix_row(unit, row); from < plane_.rows)
+          std::copy_n(target_ + static_cast<int64_t>(from) * plane_.cols, plane_.cols, corrected(unit, row));
+    });
   }
 
   EncodeResult run(int commit, int lookahead, const std::function<bool(double)>& progress) {
-    const int unit = 4 * std::max(1, plane_.symbols / plane_.steps);
-    commit = (std::max(1, commit) + unit - 1) / unit * unit;
-    lookahead = std::max(0, lookahead) * 16 / plane_.steps / 4 * 4;
-    const int most_steps = (std::min(commit + lookahead, width_) / 4) * plane_.steps;
-    for (int i = 0; i < pool_threads(); ++i)
-      workers_.push_back(std::make_unique<Worker>(most_steps, kStates >> plane_.tables->bits));
-    for (int begin = 0; begin < width_; begin += commit) {
-      const int end = std::min(width_, begin + commit), seen = std::min(width_, end + lookahead);
-      parallel_for(plane_.panels * kLineLanes, [&](int lane, int worker) {
-        code_lane(lane / kLineLanes, lane % kLineLanes, begin, end, seen, *workers_[static_cast<size_t>(worker)]);
+    const int width = plane_.padded_cols, unit = 4 * std::max(1, plane_.symbols / plane_.steps);
+    commit = (std::clamp(commit, 1, width) + unit - 1) / unit * unit;
+    lookahead = std::clamp(lookahead, 0, width) * 16 / plane_.steps / 4 * 4;
+    const int most = std::min(commit + lookahead, width) / 4 * plane_.steps, keep = commit / 4 * plane_.steps;
+    std::vector<Worker> workers;
+    for (int i = 0; i < pool_threads(); ++i) workers.emplace_back(plane_.tables->bits, lanes_, most, keep);
+    for (int begin = 0; begin < width; begin += commit) {
+      const int end = std::min(width, begin + commit), seen = std::min(width, end + lookahead);
+      parallel_for(static_cast<int>(units_.size()), [&](int index, int worker) {
+        code(units_[static_cast<size_t>(index)], begin, end, seen, workers[static_cast<size_t>(worker)]);
       });
-      if (feedback_) {
-        constexpr int kRows = 16;
-        parallel_for(height_ / kRows, [&](int rows, int) {
-          for (int r = rows * kRows; r < std::min(plane_.rows, (rows + 1) * kRows); ++r) correct(r, begin, end);
-        });
-      }
-      if (progress && !progress(static_cast<double>(end) / width_)) return EncodeResult::cancelled;
+      if (progress && !progress(static_cast<double>(end) / width)) return EncodeResult::cancelled;
     }
     return EncodeResult::done;
   }
 
  private:
-  size_t at(int row, int col) const { return static_cast<size_t>(row) * static_cast<size_t>(width_) + static_cast<size_t>(col); }
+  // As wide as the path goes, unless that leaves threads without a unit.
+  static int lanes_for(const PlaneView& plane, int lanes) {
+    while (lanes > kFewestLanes && plane.panels * kLineLanes / lanes < pool_threads()) lanes /= 2;
+    return lanes;
+  }
+  int unit_rows() const { return plane_.steps * lanes_ / 4; }
+  int matrix_row(const Unit& unit, int row) const {
+    return unit.first_row + 16 * (row / (lanes_ / 4)) + row % (lanes_ / 4);
+  }
+  float* corrected(Unit& unit, int row) const { return &unit.corrected[static_cast<size_t>(row) * plane_.padded_cols]; }
 
-  void code_lane(int panel, int lane, int begin, int end, int seen, Worker& worker) {
-    const int steps = plane_.steps, r = lane / 4, c = lane % 4, bits = plane_.tables->bits, mask = (1 << bits) - 1;
-    const int keep = (end - begin) / 4 * steps, all = (seen - begin) / 4 * steps;
-    const int first_row = panel * plane_.panel_rows() + r;
-    for (int g = begin / 4, i = 0; g < seen / 4; ++g)
-      for (int t = 0; t < steps; ++t, ++i)
-        worker.line[static_cast<size_t>(i)] = corrected_[at(first_row + 16 * t, 4 * g + c)];
-    uint16_t& state = lane_state_[static_cast<size_t>(panel * kLineLanes + lane)];
-    active().viterbi(*plane_.tables, worker.scratch, worker.line.data(), all, state, keep, worker.states.data());
-    uint8_t* codes = codes_ + static_cast<int64_t>(panel) * plane_.lines * kLineLanes + lane;
-    for (int i = 0; i < keep; ++i) {
-      const int step = begin / 4 * steps + i, now = worker.states[static_cast<size_t>(i)];
-      codes[static_cast<int64_t>(step / plane_.symbols) * kLineLanes] |=
-          static_cast<uint8_t>((now & mask) << (8 - bits * (step % plane_.symbols + 1)));
-      const int row = first_row + 16 * (step % steps), col = 4 * (step / steps) + c;
-      if (row < plane_.rows && col < plane_.cols)
-        errors_[at(row, col)] = target_[static_cast<int64_t>(row) * plane_.cols + col] - plane_.tables->state_levels[now];
-    }
-    state = worker.states[static_cast<size_t>(keep - 1)];
+  void code(Unit& unit, int begin, int end, int seen, Worker& worker) {
+    const int steps = plane_.steps, rows = lanes_ / 4, keep = (end - begin) / 4 * steps;
+    const int all = (seen - begin) / 4 * steps;
+    for (int step = 0; step < all; ++step)
+      for (int r = 0; r < rows; ++r)
+        std::copy_n(corrected(unit, step % steps * rows + r) + begin + step / steps * 4, 4,
+                    worker.targets.data() + step * lanes_ + 4 * r);
+    const uint16_t* path = worker.path.data();
+    kernels_.search(*plane_.tables, {lanes_, all, keep, worker.targets.data(), unit.states.data(), worker.costs.data(),
+                                     worker.choices.data(), worker.path.data()});
+    std::copy_n(path + (keep - 1) * lanes_, lanes_, unit.states.begin());
+    pack(path, keep, unit.codes + static_cast<int64_t>(begin / 4 * steps / plane_.symbols) * kLineLanes);
+    if (!feedback_ || end >= plane_.cols) return;
+    measure(unit, path, begin, end, worker.errors.data());
+    kernels_.correct({unit_rows(), plane_.cols, plane_.padded_cols, begin, end, feedback_, worker.errors.data(),
+                      unit.corrected.data()});
   }
 
-  // Later columns of a row make good what columns [begin, end) did wrong: for each of them, one committed column after
-  // the other, product and sum rounded apart.
-  void correct(int row, int begin, int end) {
-    float* later = &corrected_[at(row, 0)];
-    for (int i = begin; i < std::min(end, plane_.cols); ++i) {
-      const float error = errors_[at(row, i)];
-      const float* share = feedback_ + static_cast<int64_t>(i) * plane_.cols;
-      for (int j = end; j < plane_.cols; ++j) later[j] = later[j] + error * share[j];
+  void pack(const uint16_t* path, int keep, uint8_t* codes) const {
+    const int bits = plane_.tables->bits, mask = (1 << bits) - 1;
+    for (int step = 0; step < keep; step += plane_.symbols, codes += kLineLanes)
+      for (int lane = 0; lane < lanes_; ++lane) {
+        int byte = 0;
+        for (int i = 0; i < plane_.symbols; ++i) byte = byte << bits | (path[(step + i) * lanes_ + lane] & mask);
+        codes[lane] = static_cast<uint8_t>(byte);
+      }
+  }
+
+  // errors: (rows of the unit, end - begin), original less coded; zero in the padding.
+  void measure(const Unit& unit, const uint16_t* path, int begin, int end, float* errors) const {
+    const int rows = lanes_ / 4;
+    for (int row = 0; row < unit_rows(); ++row) {
+      const int from = matrix_row(unit, row);
+      for (int col = begin; col < end; ++col, ++errors) {
+        const int step = (col - begin) / 4 * plane_.steps + row / rows, lane = row % rows * 4 + col % 4;
+        const int level = plane_.tables->state_levels[path[step * lanes_ + lane]];
+        const bool inside = from < plane_.rows && col < plane_.cols;
+        *errors = inside ? target_[static_cast<int64_t>(from) * plane_.cols + col] - static_cast<float>(level) : 0.0f;
+      }
     }
   }
 
   const PlaneView& plane_;
   const float* target_;
   const float* feedback_;
-  uint8_t* codes_;
-  int width_, height_;
-  std::vector<float> corrected_, errors_;
-  std::vector<uint16_t> lane_state_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  const EncodeKernels& kernels_;
+  int lanes_;
+  std::vector<Unit> units_;
 };
 
 bool finite(const float* values, int64_t count) {

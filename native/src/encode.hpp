@@ -4,35 +4,59 @@
 #include <cstdint>
 #include <functional>
 
+#include "plane.hpp"
+
 namespace h2q {
 
-struct CodeTables;
-
-// What a Viterbi step adds: squared distances in level units times a factor, capped, rounded to int16.
-// The caps keep every cost below 2^15: a state is at most (12 / bits) steps from any other, each at most `cap`, the
-// start adds a penalty of as much again, and costs are brought back to zero every kRenormalise steps.
+// What a Viterbi step adds: squared distances in level units times a factor, capped, rounded. A cost is kept in 16 bits
+// beside the `bits` of a choice.
 struct CostRule {
   float factor;
-  float cap;
+  int cap;
 };
-constexpr CostRule cost_rule(int bits) { return bits == 2 ? CostRule{0.5f, 2700.0f} : CostRule{0.15625f, 1400.0f}; }
-constexpr int kRenormalise = 4;
+constexpr CostRule cost_rule(int bits) { return bits == 2 ? CostRule{0.25f, 1600} : CostRule{0.15625f, 2000}; }
 
-struct ViterbiScratch {
-  alignas(64) int16_t costs[2][4096 + 96];      // the odd length keeps the two arrays off the same cache sets
-  alignas(64) int16_t best[2048 + 32];
-  alignas(64) int16_t distances[32][32];        // the 32 distances, permuted for each base index
-  uint8_t* arguments = nullptr;                 // winning predecessor per step and group of successors
+// Any state is kWindow / bits steps from any other, so costs never lie further apart than that many caps, and a start
+// that costs one more than that is never worth it. Costs are brought back to zero before they outgrow their bits, and
+// capped at that penalty until every state can be reached from the true start.
+constexpr int start_penalty(int bits) { return kWindow / bits * cost_rule(bits).cap + 1; }
+constexpr int renormalise_every(int bits) {
+  return ((1 << (16 - bits)) - 1 - start_penalty(bits)) / cost_rule(bits).cap;
+}
+
+constexpr int kFewestLanes = 8;
+constexpr int kChoiceWords = 128;  // 16-bit words that hold one lane's choices at one step
+
+// `lanes` trellises side by side; arrays are (..., lanes) and aligned to 64 bytes.
+struct SearchJob {
+  int lanes, steps, keep;  // the first `keep` steps of the best path are wanted
+  const float* targets;    // (steps, lanes), level units
+  const uint16_t* start;   // state of each lane before the first step; the end is free
+  int16_t* costs;          // scratch: (2, 4096 >> bits, lanes)
+  int16_t* choices;        // scratch: (steps, kChoiceWords, lanes)
+  uint16_t* path;          // out: states (keep, lanes)
 };
 
-// x: `steps` targets in level units. From start_state, free end; the first `keep` states of the best path.
-using ViterbiFn = void (*)(const CodeTables&, ViterbiScratch&, const float* x, int steps, int start_state, int keep,
-                           uint16_t* states);
+// Later columns of every row make good what columns [begin, end) did wrong: one committed column after the other,
+// product and sum rounded apart.
+struct CorrectionJob {
+  int rows, cols, width, begin, end;
+  const float* feedback;  // (cols, cols)
+  const float* errors;    // (rows, end - begin)
+  float* corrected;       // (rows, width)
+};
+
+struct EncodeKernels {
+  int lanes;  // the most trellises one search takes; every halving down to kFewestLanes works too
+  void (*search)(const CodeTables&, const SearchJob&);
+  void (*correct)(const CorrectionJob&);
+};
+using ViterbiFn = const EncodeKernels& (*)();
 
 enum class EncodeResult { done, cancelled, not_finite };
 
 // target: float32 (rows, cols) in level units. feedback: float32 (cols, cols), strictly upper, or null.
-// commit, lookahead: columns, at sixteen steps per group. codes: zeroed, shape of the plane.
+// commit, lookahead: columns, at sixteen steps per group. codes: shape of the plane, all bytes are written.
 // progress hears the share done between blocks, on the calling thread; false stops.
 EncodeResult encode_plane(int bits, int rows, int cols, const float* target, const float* feedback, int commit,
                           int lookahead, uint8_t* codes, const std::function<bool(double)>& progress);

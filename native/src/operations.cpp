@@ -10,7 +10,6 @@ namespace h2q {
 namespace {
 
 constexpr int64_t kSmallWork = 1 << 19;  // elementary steps that one thread does in the time of waking another
-constexpr int kTokensAtOnce = 64;        // tokens that share one decoding of a panel
 
 // Calls work(first, last) over [0, count), in parallel when count * cost is large.
 template <typename Work>
@@ -45,20 +44,20 @@ bool quantize_tokens(const float* x, int tokens, int width, int stride, int8_t* 
   return finite;
 }
 
-void matmul(const PlaneView* planes, int count, const ActivationView& x, float* out) {
+bool rotate_quantize_tokens(const RotationView& r, const float* x, int tokens, int stride, int8_t* codes, float* scale,
+                            int32_t* sums) {
   const Ops& ops = active();
-  const int panels = planes[0].panels;
-  const int tiles = (x.tokens + kTokensAtOnce - 1) / kTokensAtOnce;
-  auto unit = [&](int index, int) {
-    const int tile = index / panels, first = tile * kTokensAtOnce;
-    ops.panel(planes, count, x, index % panels, first, std::min(x.tokens, first + kTokensAtOnce), out);
-  };
-  const int64_t weights = static_cast<int64_t>(planes[0].rows) * planes[0].padded_cols * count;
-  if (weights * (4 + x.tokens) < (int64_t{1} << 22) || panels * tiles == 1) {
-    for (int index = 0; index < panels * tiles; ++index) unit(index, 0);
-  } else {
-    parallel_for(panels * tiles, unit);
-  }
+  std::atomic<bool> finite{true};
+  spread(tokens, int64_t{8} * r.width, [&](int first, int last) {
+    for (int64_t t = first; t < last; ++t)
+      if (!ops.rotate_quantize(r, x + t * r.width, stride, codes + t * stride, scale + t, sums + t)) finite = false;
+  });
+  return finite;
+}
+
+void dense(const DenseView& view) {
+  const Ops& ops = active();
+  spread(view.rows, int64_t{view.width} * view.tokens, [&](int first, int last) { ops.dense(view, first, last); });
 }
 
 // Levels of one row, walked lane by lane.

@@ -19,26 +19,47 @@ struct AttentionView {
   int batch, tokens, heads, kv_heads, capacity, width, start;
 };
 
+struct DenseView {
+  const float* x;          // (tokens, width)
+  const float* wide;       // (rows, width), or null and:
+  const uint16_t* narrow;  // (rows, width) bfloat16
+  float* out;              // (tokens, rows)
+  int tokens, rows, width;
+};
+
 struct Ops {
   const char* name;
   // One token each; x and out may be the same.
   void (*rotate)(const RotationView&, const float* x, float* out, bool inverse);
   // Returns false when a value is not finite.
   bool (*quantize)(const float* x, int width, int stride, int8_t* codes, float* scale, int32_t* sum);
+  bool (*rotate_quantize)(const RotationView&, const float* x, int stride, int8_t* codes, float* scale, int32_t* sum);
   void (*rms_norm)(const float* x, const float* weight, float eps, int width, float* out);
   void (*swiglu)(const float* gate, const float* up, int64_t count, float* out);
   void (*rope)(const float* x, const float* cos, const float* sin, int heads, int width, float* out);
   // One query of one head; scores is scratch of start + tokens + 16 floats.
   void (*attend)(const AttentionView&, int batch, int head, int token, float* scores);
-  // Rows of one panel for tokens [first, last): out is (tokens, rows) of the whole product.
-  void (*panel)(const PlaneView* planes, int count, const ActivationView&, int panel, int first, int last, float* out);
+  // Rows [first, last) of the weights for all tokens.
+  void (*dense)(const DenseView&, int first, int last);
+  // Exact sums of a panel over groups of columns [first, last) for tiles of 1, 2, 4, 6 or 8 tokens: x is
+  // (tile, group, token, 4) from group `first` on, its tiles tile_stride bytes apart, sums (tile, token, 16 R).
+  void (*panel_sums)(const PlaneView&, int panel, int first, int last, const int8_t* x, int tokens, int tiles,
+                     int64_t tile_stride, int32_t* sums);
+  // Rows of a panel in out (tokens, rows) for tokens [first, last), from sums (plane, tile tokens, 16 R).
+  void (*finish)(const PlaneView* planes, int count, int panel, const int32_t* sums, int tile_tokens,
+                 const ActivationView&, int first, int last, float* out);
   ViterbiFn viterbi;
 };
 
 const Ops& ops_portable();
 #if defined(__x86_64__)
-const Ops& ops_avx2();
 const Ops& ops_avx512();
+const Ops& ops_avx512vnni();
+const Ops& ops_avx512bw();
+const Ops& ops_avxvnni();
+const Ops& ops_avx2();
+#elif defined(__aarch64__)
+const Ops& ops_neon();
 #endif
 
 }  // namespace h2q

@@ -2,6 +2,10 @@
 #pragma once
 #include <cstdint>
 
+// What several paths include must leave no copy of its own behind: the linker would keep one of them, compiled for the
+// wrong processor.
+#define H2Q_INLINE inline __attribute__((always_inline))
+
 namespace h2q {
 
 constexpr int kLineLanes = 64;
@@ -17,7 +21,8 @@ struct CodeTables {
   uint8_t columns[kWindow];         // the linear map
   alignas(64) uint8_t biased[64];   // levels + 64, the 32 entries twice
   uint64_t affine[8][3];            // [step in byte][this, previous, one before]: bit matrices for GF2P8AFFINEQB
-  alignas(16) uint8_t nibble[8][6][16];  // [step][nibble, from the lowest of this byte up]: index contributions
+  // [step][nibble, from the lowest of this byte up]: index contributions, the index's fifth bit in bit 7
+  alignas(16) uint8_t nibble[8][6][16];
 };
 
 // Not owned: codes uint8 (panels, lines, 64), scales bfloat16 (rows, ...).
@@ -30,9 +35,9 @@ struct PlaneView {
   const uint8_t* codes = nullptr;
   const uint16_t* scales = nullptr;
 
-  int panel_rows() const { return 16 * steps; }
-  int groups() const { return padded_cols / 4; }
-  const uint8_t* panel(int index) const { return codes + static_cast<int64_t>(index) * lines * kLineLanes; }
+  H2Q_INLINE int panel_rows() const { return 16 * steps; }
+  H2Q_INLINE int groups() const { return padded_cols / 4; }
+  H2Q_INLINE const uint8_t* panel(int index) const { return codes + static_cast<int64_t>(index) * lines * kLineLanes; }
 };
 
 // Tables of a code; null when it was never set. Bits are 1 or 2.
@@ -42,7 +47,7 @@ void set_code_tables(int bits, const uint8_t* columns, const int8_t* levels);
 // Sizes that follow from bits, rows and cols; codes and scales are left null.
 PlaneView plane_layout(int bits, int rows, int cols);
 
-inline float widen(uint16_t bfloat16) {
+H2Q_INLINE float widen(uint16_t bfloat16) {
   const uint32_t bits = static_cast<uint32_t>(bfloat16) << 16;
   float value;
   __builtin_memcpy(&value, &bits, 4);

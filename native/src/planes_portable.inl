@@ -1,32 +1,51 @@
-// Plain C++: states walked symbol by symbol, sums in int32.
+// Plain C++: a state is cut out of three bytes and looked up.
 
-void decode_lines(const CodeTables& t, const uint8_t* codes, int line, int lines, uint8_t* out) {
-  const int symbols = 8 / t.bits, mask = (1 << t.bits) - 1;
-  for (int lane = 0; lane < kLineLanes; ++lane) {
-    int state = 0;
-    for (int back = least(line, 2); back > 0; --back)
-      state = (state << 8 | codes[static_cast<int64_t>(line - back) * kLineLanes + lane]) & (kStates - 1);
-    for (int i = 0; i < lines; ++i) {
-      const int byte = codes[static_cast<int64_t>(line + i) * kLineLanes + lane];
-      for (int q = 0; q < symbols; ++q) {
-        state = (state << t.bits | (byte >> (8 - t.bits * (q + 1)) & mask)) & (kStates - 1);
-        out[static_cast<int64_t>(i * symbols + q) * kLineLanes + lane] =
-            static_cast<uint8_t>(t.state_levels[state] + kLevelOffset);
-      }
-    }
+constexpr int kWidth = 16;
+constexpr int kBudget = 4;
+constexpr int kBias = 0;
+struct Bytes {
+  int8_t at[kWidth];
+};
+typedef const int8_t* Four;
+struct Sums {
+  int32_t at[kWidth / 4];
+};
+
+template <int kBits>
+struct Decoder {
+  static constexpr int kSymbols = 8 / kBits, kLineBytes = kLineLanes;
+  const int8_t* levels;
+  uint32_t stream[kWidth];
+
+  explicit Decoder(const CodeTables& t) : levels(t.state_levels) {}
+  H2Q_INLINE void read(const uint8_t* at) {
+    for (int i = 0; i < kWidth; ++i)
+      stream[i] = static_cast<uint32_t>(at[i - 2 * kLineLanes] << 16 | at[i - kLineLanes] << 8 | at[i]);
   }
-}
+  H2Q_INLINE void next(const uint8_t* at) { read(at); }
+  template <int q>
+  H2Q_INLINE Bytes level() const {
+    Bytes out;
+    for (int i = 0; i < kWidth; ++i) out.at[i] = levels[stream[i] >> (8 - kBits * (q + 1)) & (kStates - 1)];
+    return out;
+  }
+};
 
-void dot(const uint8_t* levels, int groups, int steps, const int8_t* x, int stride, int tokens, int32_t* sums) {
-  for (int g = 0; g < groups; ++g)
-    for (int t = 0; t < steps; ++t, levels += kLineLanes)
-      for (int token = 0; token < tokens; ++token) {
-        const int8_t* four = x + static_cast<int64_t>(token) * stride + 4 * g;
-        int32_t* row = sums + (static_cast<int64_t>(token) * steps + t) * 16;
-        for (int r = 0; r < 16; ++r)
-          row[r] += levels[4 * r] * four[0] + levels[4 * r + 1] * four[1] + levels[4 * r + 2] * four[2] +
-                    levels[4 * r + 3] * four[3];
-      }
+H2Q_INLINE Sums no_sums() { return {}; }
+H2Q_INLINE void add_sums(int32_t* to, Sums v) {
+  for (int i = 0; i < kWidth / 4; ++i) to[i] += v.at[i];
 }
-
-bool fused(const PlaneView&, const uint8_t*, const int8_t*, int32_t*) { return false; }
+H2Q_INLINE Bytes load_levels(const uint8_t* p) {
+  Bytes out;
+  std::memcpy(out.at, p, kWidth);
+  return out;
+}
+H2Q_INLINE void store_levels(uint8_t* p, Bytes v) { std::memcpy(p, v.at, kWidth); }
+H2Q_INLINE Four broadcast(const int8_t* four) { return four; }
+H2Q_INLINE Sums dot(Sums sum, Bytes levels, Four x) {
+  for (int i = 0; i < kWidth / 4; ++i) {
+    const int8_t* w = levels.at + 4 * i;
+    sum.at[i] += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
+  }
+  return sum;
+}

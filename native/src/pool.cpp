@@ -14,6 +14,8 @@
 #include <pthread.h>
 #endif
 
+#include "cores.hpp"
+
 namespace h2q {
 namespace {
 
@@ -73,6 +75,7 @@ class Pool {
 
  private:
   void serve(int worker) {
+    prefer_performance();
     uint64_t seen = 0;
     for (;;) {
       const auto until = std::chrono::steady_clock::now() + kSpin;
@@ -115,7 +118,7 @@ Pool& instance() {
     static const int once = pthread_atfork(nullptr, nullptr, forget_after_fork);
     (void)once;
 #endif
-    pool = new Pool(wanted > 0 ? wanted : std::max(1u, std::thread::hardware_concurrency()));
+    pool = new Pool(wanted > 0 ? wanted : performance_cores());
   }
   return *pool;
 }

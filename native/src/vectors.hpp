@@ -2,12 +2,19 @@
 // vector unit the file is compiled for; the bits do not depend on it (no contraction, no reassociation).
 #pragma once
 #include <cstdint>
-#include <cstring>
+
+#include "plane.hpp"
 
 namespace h2q {
 
 constexpr int kLanes = 16;
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
+
+H2Q_INLINE int32_t four_bytes(const int8_t* p) {
+  int32_t value;
+  __builtin_memcpy(&value, p, 4);
+  return value;
+}
 
 }  // namespace h2q

@@ -1,139 +1,178 @@
-// Viterbi over 4,096 states. With state s' = (s << bits | symbol) the predecessors of group p = s' >> bits are p + j * P,
-// P = 4096 >> bits: contiguous runs. The map from state to level is linear, so the indices of 32 states in a row are one
-// fixed pattern exclusive-or a constant: a step needs 32 permuted copies of 32 distances and no gathers.
+// Viterbi over 4,096 states of several trellises at once, one per vector element: nothing is shuffled, and one source
+// serves every vector width. With state s' = (s << K | symbol), all successors in group p = s' >> K come from the same
+// states p + j * G, G = 4096 >> K, so only the best cost of each group is kept:
+//   best'[p] = min over j of best[(p + j * G) >> K] + distance(p + j * G)          (lowest j wins a tie)
+// Groups p = (m << K | q) of one family m read the same 2^K old costs, and the map from states to levels is linear, so
+// the index of a state is base[m] ^ part[q][j].
 
-typedef int16_t Costs __attribute__((vector_size(64)));
-typedef int8_t Choices __attribute__((vector_size(32)));
+// Vectors no wider than the path's registers: GCC takes comparisons of wider ones apart, element by element.
+template <int kLanes>
+struct VectorOf;
+template <>
+struct VectorOf<8> {
+  typedef int16_t Costs __attribute__((vector_size(16)));
+};
+template <>
+struct VectorOf<16> {
+  typedef int16_t Costs __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<32> {
+  typedef int16_t Costs __attribute__((vector_size(64)));
+};
+template <int kLanes>
+using Costs = typename VectorOf<kLanes>::Costs;
 
-inline Costs load_costs(const int16_t* p) {
-  Costs v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-// Every one of four (two) successors inherits the best cost of its group.
-template <int kBits, int kPart>
-inline Costs spread_costs(Costs v) {
-  if constexpr (kBits == 2) {
-    constexpr int o = kPart * 8;
-    return __builtin_shufflevector(v, v, o, o, o, o, o + 1, o + 1, o + 1, o + 1, o + 2, o + 2, o + 2, o + 2, o + 3,
-                                   o + 3, o + 3, o + 3, o + 4, o + 4, o + 4, o + 4, o + 5, o + 5, o + 5, o + 5, o + 6,
-                                   o + 6, o + 6, o + 6, o + 7, o + 7, o + 7, o + 7);
-  } else {
-    constexpr int o = kPart * 16;
-    return __builtin_shufflevector(v, v, o, o, o + 1, o + 1, o + 2, o + 2, o + 3, o + 3, o + 4, o + 4, o + 5, o + 5,
-                                   o + 6, o + 6, o + 7, o + 7, o + 8, o + 8, o + 9, o + 9, o + 10, o + 10, o + 11,
-                                   o + 11, o + 12, o + 12, o + 13, o + 13, o + 14, o + 14, o + 15, o + 15);
-  }
-}
-
+template <int kBits, int kLanes>
 struct IndexMap {
-  uint8_t pattern[32], base[128];
+  static constexpr int kGroups = kStates >> kBits, kWays = 1 << kBits, kFamilies = kGroups >> kBits;
+  uint16_t base[kFamilies], part[kWays][kWays];  // element at which an index's distances begin
+
   explicit IndexMap(const CodeTables& t) {
-    for (int i = 0; i < 32; ++i) pattern[i] = static_cast<uint8_t>(index(t, i));
-    for (int o = 0; o < 128; ++o) base[o] = static_cast<uint8_t>(index(t, o << 5));
+    for (int m = 0; m < kFamilies; ++m) base[m] = begin(t, m << kBits);
+    for (int q = 0; q < kWays; ++q)
+      for (int j = 0; j < kWays; ++j) part[q][j] = begin(t, q + j * kGroups);
   }
-  static int index(const CodeTables& t, int state) {
-    int out = 0;
+  static uint16_t begin(const CodeTables& t, int state) {
+    int index = 0;
     for (int b = 0; b < kWindow; ++b)
-      if (state >> b & 1) out ^= t.columns[b];
-    return out;
+      if (state >> b & 1) index ^= t.columns[b];
+    return static_cast<uint16_t>(index * kLanes);
   }
 };
 
-inline void fill_distances(const CodeTables& t, const IndexMap& map, CostRule rule, float x, int16_t (*out)[32]) {
-  alignas(64) int16_t plain[32];
+// A cost is a multiple of 2^K above kZero; its low bits tell the predecessor it came by, so that the least of the
+// candidates carries its choice along and equal ones go to the lowest.
+constexpr int kZero = -32768;
+
+// out: (32, lanes), less what the costs before are above zero.
+template <int kBits, int kLanes>
+inline void fill_distances(const CodeTables& t, const float* x, const int16_t* above, int16_t* out) {
+  constexpr float kFactor = cost_rule(kBits).factor, kCap = static_cast<float>(cost_rule(kBits).cap);
   for (int i = 0; i < 32; ++i) {
-    const float e = x - static_cast<float>(t.levels[i]);
-    float v = e * e * rule.factor;
-    v = v < rule.cap ? v : rule.cap;
-    plain[i] = static_cast<int16_t>(v + 0.5f);
+    const float level = static_cast<float>(t.levels[i]);
+    for (int l = 0; l < kLanes; ++l) {
+      const float e = x[l] - level;
+      float v = e * e * kFactor;
+      v = v < kCap ? v : kCap;
+      out[i * kLanes + l] = static_cast<int16_t>((static_cast<int>(v + 0.5f) << kBits) - above[l]);
+    }
   }
-#if H2Q_AVX512
-  alignas(64) int16_t wide[32];
-  for (int i = 0; i < 32; ++i) wide[i] = map.pattern[i];
-  const __m512i pattern = _mm512_load_si512(wide), values = _mm512_load_si512(plain);
-  for (int k = 0; k < 32; ++k) {
-    const __m512i order = _mm512_xor_si512(pattern, _mm512_set1_epi16(static_cast<int16_t>(k)));
-    _mm512_store_si512(out[k], _mm512_permutexvar_epi16(order, values));
-  }
-#else
-  for (int k = 0; k < 32; ++k)
-    for (int i = 0; i < 32; ++i) out[k][i] = plain[map.pattern[i] ^ k];
-#endif
 }
 
-template <int kBits, int kPart>
-inline void successors(const IndexMap& map, const int16_t (*distances)[32], Costs best, int block, int16_t* next) {
-  const int at = (block << kBits) + kPart;
-  const Costs cost = spread_costs<kBits, kPart>(best) + load_costs(distances[map.base[at]]);
-  std::memcpy(next + 32 * at, &cost, sizeof cost);
-}
-
-template <int kBits>
-void viterbi_bits(const CodeTables& t, ViterbiScratch& scratch, const float* x, int steps, int start, int keep,
-                  uint16_t* states) {
-  constexpr int kGroups = kStates >> kBits;
-  constexpr CostRule kRule = cost_rule(kBits);
-  const IndexMap map(t);
-  int16_t *now = scratch.costs[0], *next = scratch.costs[1];
-  const int16_t penalty = static_cast<int16_t>(kWindow / kBits * static_cast<int>(kRule.cap) + 1);
-  for (int s = 0; s < kStates; ++s) now[s] = penalty;
-  now[start] = 0;
-  for (int step = 0; step < steps; ++step) {
-    fill_distances(t, map, kRule, x[step], scratch.distances);
-    uint8_t* arguments = scratch.arguments + static_cast<size_t>(step) * kGroups;
-    for (int block = 0; block < kGroups / 32; ++block) {
-      const int p = 32 * block;
-      Costs best, choice;
-      if constexpr (kBits == 2) {
-        const Costs a = load_costs(now + p), b = load_costs(now + kGroups + p);
-        const Costs c = load_costs(now + 2 * kGroups + p), d = load_costs(now + 3 * kGroups + p);
-        const Costs ab = b < a ? b : a, cd = d < c ? d : c;
-        const Costs zero{};
-        const Costs jab = (b < a) & (zero + 1), jcd = ((d < c) & (zero + 1)) + 2;
-        best = cd < ab ? cd : ab;
-        choice = cd < ab ? jcd : jab;
-      } else {
-        const Costs a = load_costs(now + p), b = load_costs(now + kGroups + p);
-        const Costs zero{};
-        best = b < a ? b : a;
-        choice = (b < a) & (zero + 1);
-      }
-      const Choices narrow = __builtin_convertvector(choice, Choices);
-      std::memcpy(arguments + p, &narrow, sizeof narrow);
-      successors<kBits, 0>(map, scratch.distances, best, block, next);
-      successors<kBits, 1>(map, scratch.distances, best, block, next);
-      if constexpr (kBits == 2) {
-        successors<kBits, 2>(map, scratch.distances, best, block, next);
-        successors<kBits, 3>(map, scratch.distances, best, block, next);
+// One step. A word of choices holds 16 / K groups, the first in the highest bits.
+template <int kBits, int kLanes>
+inline void advance(const IndexMap<kBits, kLanes>& map, const int16_t* best, const int16_t* distances, int16_t* next,
+                    int16_t* choices) {
+  using V = Costs<kLanes>;
+  constexpr int kWays = 1 << kBits, kFamilies = kStates >> (2 * kBits), kPerWord = 16 / kBits / kWays;
+  constexpr int16_t kChoice = kWays - 1;
+  for (int word = 0; word < kFamilies / kPerWord; ++word) {
+    V choice{};
+#pragma GCC unroll 1
+    for (int m = word * kPerWord; m < (word + 1) * kPerWord; ++m) {
+      V old[kWays];
+#pragma GCC unroll 4
+      for (int j = 0; j < kWays; ++j)
+        old[j] = (load_vector<V>(best + (m + j * kFamilies) * kLanes) & static_cast<int16_t>(~kChoice)) |
+                 static_cast<int16_t>(j);
+#pragma GCC unroll 4
+      for (int q = 0; q < kWays; ++q) {
+        auto cost = [&](int j) { return old[j] + load_vector<V>(distances + (map.base[m] ^ map.part[q][j])); };
+        const V a = cost(0), b = cost(1);
+        V least = b < a ? b : a;
+        if constexpr (kBits == 2) {
+          const V c = cost(2), d = cost(3), other = d < c ? d : c;
+          least = other < least ? other : least;
+        }
+        choice = (choice << kBits) | (least & kChoice);
+        store_vector(next + ((m << kBits) + q) * kLanes, least);
       }
     }
+    store_vector(choices + word * kLanes, choice);
+  }
+}
+
+template <int kBits, int kLanes>
+inline int choice_of(const int16_t* choices, int group, int lane) {
+  constexpr int kPerWord = 16 / kBits;
+  const unsigned word = static_cast<uint16_t>(choices[group / kPerWord * kLanes + lane]);
+  return static_cast<int>(word >> (16 - kBits - kBits * (group % kPerWord))) & ((1 << kBits) - 1);
+}
+
+template <int kLanes>
+inline Costs<kLanes> least_costs(const int16_t* costs, int groups) {
+  auto least = load_vector<Costs<kLanes>>(costs);
+  for (int p = 1; p < groups; ++p) {
+    const auto v = load_vector<Costs<kLanes>>(costs + p * kLanes);
+    least = v < least ? v : least;
+  }
+  return least;
+}
+
+template <int kLanes>
+inline void cap_costs(int16_t* costs, int groups, int16_t cap) {
+  for (int p = 0; p < groups; ++p) {
+    const auto v = load_vector<Costs<kLanes>>(costs + p * kLanes);
+    store_vector(costs + p * kLanes, v < cap ? v : Costs<kLanes>{} + cap);
+  }
+}
+
+template <int kBits, int kLanes>
+void search_lanes(const CodeTables& t, const SearchJob& job) {
+  constexpr int kGroups = kStates >> kBits, kEvery = renormalise_every(kBits);
+  constexpr int16_t kChoice = (1 << kBits) - 1;
+  constexpr int16_t kStranger = static_cast<int16_t>(kZero + (start_penalty(kBits) << kBits));
+  const IndexMap<kBits, kLanes> map(t);
+  int16_t *now = job.costs, *next = job.costs + kGroups * kLanes;
+  for (int i = 0; i < kGroups * kLanes; ++i) now[i] = kStranger;
+  for (int l = 0; l < kLanes; ++l) now[(job.start[l] & (kGroups - 1)) * kLanes + l] = kZero;
+  alignas(64) int16_t distances[32 * kLanes], above[kLanes] = {};
+  for (int step = 0; step < job.steps; ++step) {
+    fill_distances<kBits, kLanes>(t, job.targets + step * kLanes, above, distances);
+    advance(map, now, distances, next, job.choices + static_cast<size_t>(step) * kChoiceWords * kLanes);
     int16_t* swap = now;
     now = next, next = swap;
-    if (step % kRenormalise == kRenormalise - 1) {
-      Costs low = load_costs(now);
-      for (int s = 32; s < kStates; s += 32) {
-        const Costs v = load_costs(now + s);
-        low = v < low ? v : low;
-      }
-      int16_t least_cost = low[0];
-      for (int i = 1; i < 32; ++i) least_cost = low[i] < least_cost ? low[i] : least_cost;
-      for (int s = 0; s < kStates; ++s) now[s] = static_cast<int16_t>(now[s] - least_cost);
+    Costs<kLanes> excess{};
+    if (step % kEvery == kEvery - 1) {
+      // Until every state is reached from the start, paths from elsewhere would outgrow their bits.
+      if (step < kWindow / kBits) cap_costs<kLanes>(now, kGroups, kStranger);
+      excess = (least_costs<kLanes>(now, kGroups) & static_cast<int16_t>(~kChoice)) - static_cast<int16_t>(kZero);
     }
+    store_vector(above, excess);
   }
-  int state = 0;
-  for (int s = 1; s < kStates; ++s)
-    if (now[s] < now[state]) state = s;
-  for (int step = steps - 1; step >= 0; --step) {
-    if (step < keep) states[step] = static_cast<uint16_t>(state);
-    const int group = state >> kBits;
-    state = group + scratch.arguments[static_cast<size_t>(step) * kGroups + static_cast<size_t>(group)] * kGroups;
+  int state[kLanes];  // the cheapest end; among equals the lowest state, whose high bits are the choice
+  for (int l = 0; l < kLanes; ++l) {
+    int best = 0;
+    for (int p = 1; p < kGroups; ++p)
+      if (now[p * kLanes + l] < now[best * kLanes + l]) best = p;
+    state[l] = best + (now[best * kLanes + l] & kChoice) * kGroups;
+  }
+  const int16_t* choices = job.choices + static_cast<size_t>(job.steps - 1) * kChoiceWords * kLanes;
+  for (int step = job.steps - 1;; --step) {
+    if (step < job.keep)
+      for (int l = 0; l < kLanes; ++l) job.path[step * kLanes + l] = static_cast<uint16_t>(state[l]);
+    if (step == 0) return;
+    choices -= kChoiceWords * kLanes;
+    for (int l = 0; l < kLanes; ++l) {
+      const int group = state[l] >> kBits;
+      state[l] = group + choice_of<kBits, kLanes>(choices, group, l) * kGroups;
+    }
   }
 }
 
-void viterbi(const CodeTables& t, ViterbiScratch& scratch, const float* x, int steps, int start, int keep,
-             uint16_t* states) {
-  if (t.bits == 2) viterbi_bits<2>(t, scratch, x, steps, start, keep, states);
-  else viterbi_bits<1>(t, scratch, x, steps, start, keep, states);
+template <int kLanes>
+void search_bits(const CodeTables& t, const SearchJob& job) {
+  if (t.bits == 2) search_lanes<2, kLanes>(t, job);
+  else search_lanes<1, kLanes>(t, job);
+}
+
+void search(const CodeTables& t, const SearchJob& job) {
+  if (job.lanes == 8) return search_bits<8>(t, job);
+#if H2Q_AVX2 || H2Q_AVX512
+  if (job.lanes == 16) return search_bits<16>(t, job);
+#endif
+#if H2Q_AVX512
+  search_bits<32>(t, job);
+#endif
 }

@@ -22,8 +22,8 @@ from h2q.core.specs import PlaneSpec
 
 FloatArray = npt.NDArray[np.float32]
 
-COST_FACTOR = {2: np.float32(0.5), 1: np.float32(0.15625)}
-COST_CAP = {2: np.float32(2700), 1: np.float32(1400)}
+COST_FACTOR = {2: np.float32(0.25), 1: np.float32(0.15625)}
+COST_CAP = {2: np.float32(1600), 1: np.float32(2000)}
 
 
 def viterbi(bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -37,8 +37,11 @@ def viterbi(bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]) -> np
     costs[np.arange(lanes), starts] = 0
     choices = np.empty((steps, lanes, groups), np.int8)
     for step in range(steps):
-        error = targets[:, step, None] - levels
-        distance = np.minimum(error * error * COST_FACTOR[bits], COST_CAP[bits])
+        # Feedback may overflow float32; whatever is not below the cap, NaN included, costs the cap.
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = targets[:, step, None] - levels
+            distance = error * error * COST_FACTOR[bits]
+        distance = np.where(distance < COST_CAP[bits], distance, COST_CAP[bits])
         runs = costs.reshape(lanes, 1 << bits, groups)
         choices[step] = runs.argmin(axis=1)
         best = np.repeat(runs.min(axis=1), 1 << bits, axis=1)
@@ -66,8 +69,10 @@ def encode_plane(
     error_i * feedback_ij. `commit` columns are fixed at a time after looking `lookahead` columns
     ahead (at sixteen steps per group of four; with fewer steps more columns are looked at).
     progress hears the share done and may return False to stop. Raises KernelError on values that
-    are not finite, Cancelled when stopped.
+    are not finite or a feedback of another width, Cancelled when stopped.
     """
+    if feedback is not None and feedback.shape != (target.shape[1],) * 2:
+        raise KernelError("The feedback does not have the width of the matrix.")
     if not np.isfinite(target).all() or (feedback is not None and not np.isfinite(feedback).all()):
         raise KernelError("The weights or their feedback contain a value that is not finite.")
     spec = PlaneSpec(bits, *target.shape)
@@ -123,4 +128,5 @@ def _correct(
     rows, cols = target.shape
     for i in range(begin, min(end, cols)):
         error = target[:, i] - levels[:rows, i - begin]
-        corrected[:rows, end:cols] += error[:, None] * feedback[None, i, end:cols]
+        with np.errstate(over="ignore", invalid="ignore"):
+            corrected[:rows, end:cols] += error[:, None] * feedback[None, i, end:cols]

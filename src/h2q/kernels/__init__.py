@@ -1,7 +1,7 @@
 """Floor 3: the only door to C++. Every operation has a NumPy twin of the same name, signature and
 bits.
 
-`using("numpy")` forces the twins, `using("portable" | "avx2" | "avx512")` one native path;
+`using("numpy")` forces the twins, `using(path)` one of the native paths of `available()`;
 H2Q_KERNEL does so for a whole process. Without the extension the twins do the work and
 `load_error()` says why.
 """
@@ -11,6 +11,7 @@ from h2q.kernels.operations import (
     decode_plane,
     encode_plane,
     gather_rows,
+    matmul_dense,
     matmul_planes,
     quantize,
     rms_norm,
@@ -30,6 +31,7 @@ __all__ = [
     "features",
     "gather_rows",
     "load_error",
+    "matmul_dense",
     "matmul_planes",
     "path",
     "quantize",

@@ -20,6 +20,7 @@ from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import Rotation
 
 FloatArray = npt.NDArray[np.float32]
+DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
 
 NOT_FINITE = "The activations contain a value that is not a finite number."
 
@@ -78,19 +79,13 @@ def unrotate(x: FloatArray, rotation: Rotation) -> FloatArray:
 
 def quantize(x: FloatArray) -> Activations:
     """See h2q.codec.activations.quantize."""
-    x = np.ascontiguousarray(x, np.float32)
-    tokens, width = x.shape
-    padded = -(-width // ACTIVATION_PADDING) * ACTIVATION_PADDING
-    codes = np.empty((tokens, padded), np.int8)
-    scale, sums = np.empty(tokens, np.float32), np.empty(tokens, np.int32)
-    if not _call(_native.quantize, x, codes, scale, sums):
-        raise KernelError(NOT_FINITE)
-    return Activations(codes, scale, sums)
+    return _rounded(_native.quantize, np.ascontiguousarray(x, np.float32))
 
 
 def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
     """See h2q.kernels.twins.rotate_quantize."""
-    return quantize(_rotated(x, rotation, False))
+    x = np.ascontiguousarray(x, np.float32)
+    return _rounded(_native.rotate_quantize, x, rotation.signs, rotation.mix, rotation.block)
 
 
 def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArray:
@@ -98,6 +93,13 @@ def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArr
     out = np.empty((len(activations.codes), planes[0].spec.rows), np.float32)
     stack = _stack(planes)
     _call(_native.matmul_planes, activations.codes, activations.scale, activations.sums, stack, out)
+    return out
+
+
+def matmul_dense(x: FloatArray, weights: DenseArray) -> FloatArray:
+    """See h2q.kernels.twins.matmul_dense."""
+    out = np.empty((len(x), len(weights)), np.float32)
+    _call(_native.matmul_dense, np.ascontiguousarray(x, np.float32), weights, out)
     return out
 
 
@@ -170,6 +172,16 @@ def _rotated(x: FloatArray, rotation: Rotation, inverse: bool) -> FloatArray:
     out = np.empty_like(x)
     _call(_native.rotate, x, rotation.signs, rotation.mix, rotation.block, inverse, out)
     return out
+
+
+def _rounded(operation: Callable[..., bool], x: FloatArray, *more: Any) -> Activations:
+    tokens, width = x.shape
+    padded = -(-width // ACTIVATION_PADDING) * ACTIVATION_PADDING
+    codes = np.empty((tokens, padded), np.int8)
+    scale, sums = np.empty(tokens, np.float32), np.empty(tokens, np.int32)
+    if not _call(operation, x, *more, codes, scale, sums):
+        raise KernelError(NOT_FINITE)
+    return Activations(codes, scale, sums)
 
 
 def _stack(planes: Sequence[Plane]) -> list[tuple[int, int, int, Any, Any]]:

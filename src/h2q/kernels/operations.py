@@ -15,6 +15,7 @@ from h2q.geometry.rotation import Rotation
 from h2q.kernels.paths import implementation
 
 FloatArray = npt.NDArray[np.float32]
+DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
 
 
 def rotate(x: FloatArray, rotation: Rotation) -> FloatArray:
@@ -44,6 +45,14 @@ def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
 def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArray:
     """Stacked planes times quantized inputs: float32 (T, rows)."""
     out: FloatArray = implementation().matmul_planes(activations, planes)
+    return out
+
+
+def matmul_dense(x: FloatArray, weights: DenseArray) -> FloatArray:
+    """Unencoded weights (rows, width), float32 or bfloat16 as uint16, times inputs: float32 (T,
+    rows).
+    """
+    out: FloatArray = implementation().matmul_dense(x, weights)
     return out
 
 

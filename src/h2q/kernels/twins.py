@@ -15,7 +15,7 @@ import numpy.typing as npt
 from h2q.codec.activations import quantize
 from h2q.codec.decode import decode_plane, gather_rows, matmul_planes
 from h2q.codec.encode import encode_plane
-from h2q.codec.planes import Activations
+from h2q.codec.planes import Activations, from_bfloat16
 from h2q.geometry.rotation import Rotation, rotate, unrotate
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "exp",
     "gather_rows",
     "lane_sum",
+    "matmul_dense",
     "matmul_planes",
     "quantize",
     "rms_norm",
@@ -81,6 +82,16 @@ def exp(x: FloatArray) -> FloatArray:
 def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
     """rotate, then quantize: float32 (T, width). Raises KernelError when a value is not finite."""
     return quantize(rotate(x, rotation))
+
+
+def matmul_dense(
+    x: FloatArray, weights: npt.NDArray[np.float32] | npt.NDArray[np.uint16]
+) -> FloatArray:
+    """x W^T for weights that stay unencoded: x float32 (T, width), W (rows, width) float32, or
+    bfloat16 as uint16. Returns float32 (T, rows).
+    """
+    wide = weights if weights.dtype == np.float32 else from_bfloat16(weights)
+    return np.stack([lane_sum(token * wide) for token in x])
 
 
 def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:

@@ -1,0 +1,49 @@
+// One path: every operation compiled for one set of instructions. The including file names it in H2Q_PATH, its
+// instructions in H2Q_PLANES and, where it looks nibbles up, sets H2Q_NIBBLES.
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "ops.hpp"
+#include "vectors.hpp"
+
+#define H2Q_JOINED(a, b) a##b
+#define H2Q_TABLE(path) H2Q_JOINED(ops_, path)
+#define H2Q_QUOTED(name) #name
+#define H2Q_NAME(path) H2Q_QUOTED(path)
+
+namespace h2q {
+namespace H2Q_PATH {
+namespace {
+
+#include "floats.inl"
+#include "wide.inl"
+#include "rotations.inl"
+#include "dense.inl"
+#include H2Q_PLANES
+#if H2Q_NIBBLES
+#include "planes_nibbles.inl"
+#endif
+#include "strips.inl"
+#include "viterbi.inl"
+#include "corrections.inl"
+
+}  // namespace
+}  // namespace H2Q_PATH
+
+const Ops& H2Q_TABLE(H2Q_PATH)() {
+  using namespace H2Q_PATH;
+  static const Ops table{H2Q_NAME(H2Q_PATH), rotate, quantize,   rotate_quantize, rms_norm, swiglu,
+                         rope,               attend, dense,      panel_sums,      finish,   viterbi};
+  return table;
+}
+
+}  // namespace h2q
