@@ -208,5 +208,13 @@ NB_MODULE(_native, m) {
   m.def("swiglu", &swiglu);
   m.def("rope", &rope);
   m.def("attention", &attention);
+  m.def("read_words", [](In<uint64_t, 1> words) {
+    nb::gil_scoped_release release;
+    return h2q::read_words(words.data(), static_cast<int64_t>(words.shape(0)));
+  });
+  m.def("repeat_dots", [](int64_t rounds) {
+    nb::gil_scoped_release release;
+    return h2q::repeat_dots(rounds);
+  });
   bind_encode(m);
 }

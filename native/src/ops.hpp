@@ -48,6 +48,8 @@ struct Ops {
   // Rows of a panel in out (tokens, rows) for tokens [first, last), from sums (plane, tile tokens, 16 R).
   void (*finish)(const PlaneView* planes, int count, int panel, const int32_t* sums, int tile_tokens,
                  const ActivationView&, int first, int last, float* out);
+  // Multiply-adds done in that many rounds of nothing else.
+  int64_t (*dots)(int64_t rounds);
   ViterbiFn viterbi;
 };
 

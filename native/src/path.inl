@@ -42,7 +42,8 @@ namespace {
 const Ops& H2Q_TABLE(H2Q_PATH)() {
   using namespace H2Q_PATH;
   static const Ops table{H2Q_NAME(H2Q_PATH), rotate, quantize,   rotate_quantize, rms_norm, swiglu,
-                         rope,               attend, dense,      panel_sums,      finish,   viterbi};
+                         rope,               attend, dense,      panel_sums,      finish,   dots,
+                         viterbi};
   return table;
 }
 

@@ -19,7 +19,7 @@
 namespace h2q {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(40);
+constexpr auto kSpin = std::chrono::microseconds(200);  // longer than an interpreter needs between two operations
 
 inline void relax() {
 #if defined(__x86_64__)

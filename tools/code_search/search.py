@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from h2q import kernels
 from h2q.codec.constants import LEVEL_LIMIT, STATES, WINDOW
 from h2q.codec.decode import trellis_states, unpack_symbols
 from h2q.codec.layout import PanelLayout
 from h2q.core.specs import PlaneSpec
-from h2q.kernels import _native  # type: ignore[attr-defined]
+from h2q.kernels import native
 
 ROWS = 256  # one panel: 64 trellises side by side
 INDICES = 32
@@ -52,11 +53,10 @@ def code(
     """Relative error of a sample, and for every weight in trellis order its index and target."""
     unit = LEVEL_LIMIT / np.abs(levels).max()
     whole = np.rint(levels * unit).astype(np.int8)
-    _native.set_code_tables(bits, np.array(columns, np.uint8), whole)
+    native.set_code(bits, columns, whole)
     spec = PlaneSpec(bits, *x.shape)
     layout = PanelLayout.of(spec)
-    codes = np.zeros(layout.code_shape, np.uint8)
-    _native.encode_plane(x * np.float32(unit), bits, None, commit, look, codes, None)
+    codes = kernels.encode_plane(x * np.float32(unit), bits, None, commit, look)
     index = index_table(columns)[trellis_states(bits, unpack_symbols(spec, codes))]
     grid = x.reshape(layout.panels, layout.steps, 16, -1, 4).transpose(0, 3, 1, 2, 4)
     targets = np.ascontiguousarray(grid).reshape(index.shape)

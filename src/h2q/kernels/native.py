@@ -30,9 +30,18 @@ try:
     _native = importlib.import_module("h2q.kernels._native")
 except ImportError as error:  # the twins take over; `h2q doctor` shows the reason
     _load_error = str(error)
-else:
+
+
+def set_code(bits: int, columns: Sequence[int], levels: npt.NDArray[np.int8]) -> None:
+    """Exchange a code in the extension, for a search after better constants: 12 columns, 32 levels
+    within +-63. The twins keep their own.
+    """
+    _native.set_code_tables(bits, np.array(columns, np.uint8), levels)
+
+
+if _native:
     for _bits, _columns in COLUMNS.items():
-        _native.set_code_tables(_bits, np.array(_columns, np.uint8), LEVELS[_bits])
+        set_code(_bits, _columns, LEVELS[_bits])
     _native.set_threads(settings.threads())
 
 

@@ -90,7 +90,7 @@ def matmul_dense(
     """x W^T for weights that stay unencoded: x float32 (T, width), W (rows, width) float32, or
     bfloat16 as uint16. Returns float32 (T, rows).
     """
-    wide = weights if weights.dtype == np.float32 else from_bfloat16(weights)
+    wide = weights if weights.dtype == np.float32 else from_bfloat16(weights.view(np.uint16))
     return np.stack([lane_sum(token * wide) for token in x])
 
 
