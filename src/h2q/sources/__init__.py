@@ -1,6 +1,6 @@
-"""Floor 3: foreign files. Today Hugging Face folders; GGUF and Ollama stores attach here."""
+"""Floor 3: foreign files. Hugging Face folders and the hub, GGUF files, Ollama stores."""
 
-from h2q.sources.hf_dir import open_source
+from h2q.sources.open import open_source
 from h2q.sources.source import Source
 
 __all__ = ["Source", "open_source"]

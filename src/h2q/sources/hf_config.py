@@ -66,7 +66,6 @@ def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
     found = {
         "attention_bias": bool(config.get("attention_bias")),
         "mlp_bias": bool(config.get("mlp_bias")),
-        "quantization_config": config.get("quantization_config") is not None,
         "rope_scaling": kind not in (None, "default"),
         "hidden_act": config.get("hidden_act", "silu") not in ("silu", "swish"),
     }

@@ -10,34 +10,57 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from h2q.core.architecture import tensors
+from h2q.core.architecture import TensorSpec, tensors
 from h2q.core.errors import SourceError
 from h2q.core.safetensors_header import TensorEntry, read_header, read_json
 from h2q.core.specs import ModelSpec
+from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
 
 CONFIG_LIMIT = 1 << 20
 INDEX_LIMIT = 64 << 20
-STORED: dict[str, np.dtype[Any]] = {
+COMPARED_BYTES = 16 << 20  # of two tensors that should be equal, at a time
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+FLOATS: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+STORED = {**FLOATS, **dict.fromkeys(TABLES, np.dtype("u1"))}
+
+
+def read_config(folder: Path) -> tuple[ModelSpec, Float8 | None]:
+    """What config.json and generation_config.json say about a model and about fp8 weights. Raises
+    SourceError.
+    """
+    config = read_json(folder / "config.json", CONFIG_LIMIT, SourceError)
+    generation = folder / "generation_config.json"
+    stops = None
+    if generation.is_file():
+        stops = read_json(generation, CONFIG_LIMIT, SourceError).get("eos_token_id")
+    return model_spec(config, stops, "config.json"), read_float8(config, "config.json")
+
+
+def read_index(path: Path) -> list[str]:
+    """Names of the shards an index lists, each a plain file name. Raises SourceError."""
+    table = read_json(path, INDEX_LIMIT, SourceError).get("weight_map")
+    if not isinstance(table, dict):
+        raise SourceError("The index has no weight_map.", where=path.name)
+    names = list(dict.fromkeys(map(str, table.values())))
+    for name in names:
+        if name != Path(name).name or name in ("", ".", "..") or "\\" in name or "\0" in name:
+            raise SourceError("The index points outside the folder.", where=path.name)
+    return names
 
 
 class HFDirectory:
-    """An opened folder: every tensor of the architecture is there, in the right shape. Raises
-    SourceError.
+    """An opened folder: every tensor of the architecture is there, in the right shape, with its
+    scales. Raises SourceError.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        config = read_json(path / "config.json", CONFIG_LIMIT, SourceError)
-        generation = path / "generation_config.json"
-        stops = None
-        if generation.exists():
-            stops = read_json(generation, CONFIG_LIMIT, SourceError).get("eos_token_id")
-        self.spec: ModelSpec = model_spec(config, stops, "config.json")
+        self.spec, self._float8 = read_config(path)
         self.tokenizer_path = path / "tokenizer.json"
         if not self.tokenizer_path.is_file():
             raise SourceError(
@@ -51,7 +74,10 @@ class HFDirectory:
                 if name in self._entries:
                     raise SourceError(f"{name} is stored twice.", where=shard.name)
                 self._entries[name] = shard, entry
-        self._require_tensors()
+        self._grids: dict[str, tuple[str, tuple[int, int]]] = {}
+        for tensor in tensors(self.spec):
+            self._require(tensor)
+        self._tie_unproven = self.spec.tie_word_embeddings and HEAD in self._entries
 
     @property
     def stored_bytes(self) -> int:
@@ -63,93 +89,151 @@ class HFDirectory:
         return list(self._entries)
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor widened to float32. Raises SourceError when it is missing or holds a value that
-        is not finite.
+        """A tensor widened to float32. Raises SourceError when it is missing, holds a value that is
+        not finite, or is an embedding whose tied head differs.
         """
         if name not in self._entries:
             raise SourceError(f"There is no tensor {name}.", where=self.path.name)
+        if name == EMBEDDING and self._tie_unproven:
+            self._require_tie()
+        wide = self._widened(name)
+        if name in self._grids:
+            scales, grid = self._grids[name]
+            factors = self._widened(scales)
+            if not (factors >= 0).all():
+                raise self._damaged(scales, "holds a scale below zero")
+            with np.errstate(over="ignore"):  # an overflow has its own sentence below
+                scale(wide, factors, grid)
+            if not np.isfinite(wide).all():
+                raise self._damaged(name, "leaves the range of float32 when scaled")
+        return wide
+
+    def _widened(self, name: str) -> FloatArray:
+        """Stored values as float32, all finite, before scaling."""
         path, entry = self._entries[name]
+        kind = STORED[entry.dtype]
         try:
-            stored = np.fromfile(
-                path,
-                STORED[entry.dtype],
-                (entry.end - entry.begin) // STORED[entry.dtype].itemsize,
-                offset=entry.begin,
-            )
+            count = (entry.end - entry.begin) // kind.itemsize
+            stored = np.fromfile(path, kind, count, offset=entry.begin)
         except OSError as error:
-            raise SourceError(f"The file cannot be read: {error}.", where=path.name) from error
-        if entry.dtype == "BF16":
+            raise SourceError(
+                f"The file cannot be read: {error.strerror}.", where=path.name
+            ) from error
+        if stored.size != np.prod(entry.shape):
+            raise self._damaged(name, "is cut short")
+        if entry.dtype in TABLES:
+            wide = widen(stored, entry.dtype)
+        elif entry.dtype == "BF16":
             wide = (stored.astype(np.uint32) << 16).view(np.float32)
         else:
             wide = stored.astype(np.float32)
-        if wide.size != np.prod(entry.shape) or not np.isfinite(wide).all():
-            raise SourceError(
-                "The tensor is cut short or holds a value that is not finite.",
-                where=f"{path.name}: {name}",
-                fix="Fetch the checkpoint again.",
-            )
+        if not np.isfinite(wide).all():
+            raise self._damaged(name, "holds a value that is not finite")
         return np.asarray(wide.reshape(entry.shape))
+
+    def _damaged(self, name: str, what: str) -> SourceError:
+        return SourceError(
+            f"The tensor {what}.",
+            where=f"{self._entries[name][0].name}: {name}",
+            fix="Fetch the checkpoint again.",
+        )
 
     def _shards(self) -> list[Path]:
         single, index = self.path / "model.safetensors", self.path / "model.safetensors.index.json"
-        if not index.exists():
-            if not single.exists():
+        if not index.is_file():
+            if not single.is_file():
                 raise SourceError(
                     "The folder has neither model.safetensors nor an index of shards.",
                     where=self.path.name,
                     fix="Convert pickled weights to safetensors; they are never unpickled here.",
                 )
             return [single]
-        table = read_json(index, INDEX_LIMIT, SourceError).get("weight_map")
-        if not isinstance(table, dict):
-            raise SourceError("The index has no weight_map.", where=index.name)
-        names = []
-        for name in dict.fromkeys(map(str, table.values())):
-            if name != Path(name).name or name in ("", ".", "..") or "\\" in name or "\0" in name:
-                raise SourceError("The index points outside the folder.", where=index.name)
-            if not (self.path / name).is_file():
+        shards = [self.path / name for name in read_index(index)]
+        for shard in shards:
+            if not shard.is_file():
                 raise SourceError(
-                    f"The shard {name} is missing.", where=self.path.name, fix="Fetch it again."
-                )
-            names.append(self.path / name)
-        return names
-
-    def _require_tensors(self) -> None:
-        for tensor in tensors(self.spec):
-            if tensor.name not in self._entries:
-                raise SourceError(
-                    f"The checkpoint lacks {tensor.name}.",
+                    f"The shard {shard.name} is missing.",
                     where=self.path.name,
-                    fix="Is a shard missing, or is config.json of another model?",
+                    fix="Fetch it again.",
                 )
-            entry = self._entries[tensor.name][1]
-            if entry.shape != tensor.shape:
-                raise SourceError(
-                    f"The config asks for shape {tensor.shape}, the file holds {entry.shape}.",
-                    where=tensor.name,
-                    fix="config.json and weights do not belong together.",
-                )
-            if entry.dtype not in STORED:
-                raise SourceError(
-                    f"The element type {entry.dtype} is not supported.",
-                    where=tensor.name,
-                    fix=f"Supported: {', '.join(STORED)}.",
-                )
+        return shards
 
+    def _require(self, tensor: TensorSpec) -> None:
+        if tensor.name not in self._entries:
+            raise SourceError(
+                f"The checkpoint lacks {tensor.name}.",
+                where=self.path.name,
+                fix="If the head is the embedding, config.json says so: tie_word_embeddings."
+                if tensor.name == HEAD
+                else "Is a shard missing, or is config.json of another model?",
+            )
+        entry = self._entries[tensor.name][1]
+        if entry.shape != tensor.shape:
+            raise SourceError(
+                f"The config asks for shape {tensor.shape}, the file holds {entry.shape}.",
+                where=tensor.name,
+                fix="config.json and weights do not belong together.",
+            )
+        if entry.dtype not in STORED:
+            raise SourceError(
+                f"The element type {entry.dtype} is not supported.",
+                where=tensor.name,
+                fix=f"Supported: {', '.join(STORED)}.",
+            )
+        self._require_scales(tensor.name, entry)
 
-def open_source(path: Path) -> HFDirectory:
-    """Open a model to be read. Raises SourceError with what is wrong and what to do."""
-    if path.is_file():
-        kind = "a GGUF file" if path.suffix == ".gguf" else "a file"
-        raise SourceError(
-            f"This is {kind}; this version reads Hugging Face folders.",
-            where=path.name,
-            fix="Give the folder that holds config.json.",
-        )
-    if not (path / "config.json").is_file():
-        raise SourceError(
-            "There is no model here." if path.is_dir() else "There is no such folder.",
-            where=path.name or str(path),
-            fix="Give a folder with config.json, model.safetensors and tokenizer.json.",
-        )
-    return HFDirectory(path)
+    def _require_scales(self, name: str, entry: TensorEntry) -> None:
+        """An fp8 weight has one tensor of scales, of the shape its config announces; no other
+        weight has any.
+        """
+        scales = [name + suffix for suffix in SCALE_SUFFIXES if name + suffix in self._entries]
+        if entry.dtype not in TABLES and not scales:
+            return
+        if entry.dtype not in TABLES or self._float8 is None or len(scales) != 1:
+            raise SourceError(
+                f"The weight of type {entry.dtype} has {len(scales)} tensors of scales, and the "
+                f"config {'announces' if self._float8 else 'does not announce'} fp8.",
+                where=name,
+                fix="An fp8 weight needs quantization_config and exactly one tensor of scales.",
+            )
+        table = self._entries[scales[0]][1]
+        grid = self._float8.grid(entry.shape, table.shape)
+        if grid is None or table.dtype not in FLOATS:
+            raise SourceError(
+                f"Scales of shape {table.shape} and type {table.dtype} do not belong to a weight "
+                f"of shape {entry.shape}.",
+                where=scales[0],
+                fix="config.json and weights do not belong together.",
+            )
+        self._grids[name] = scales[0], grid
+
+    def _require_tie(self) -> None:
+        """A stored head that config.json ties to the embedding holds the embedding's bytes."""
+        names = [EMBEDDING, HEAD]
+        if EMBEDDING in self._grids:
+            scales = self._grids[EMBEDDING][0]
+            names += [scales, scales.replace(EMBEDDING, HEAD)]
+        for mine, other in zip(names[::2], names[1::2], strict=True):
+            if other not in self._entries or not self._same(mine, other):
+                raise SourceError(
+                    "The config ties the head to the embedding, but the file holds another head.",
+                    where=other,
+                    fix="Say `tie_word_embeddings: false` in config.json if the head is its own.",
+                )
+        self._tie_unproven = False
+
+    def _same(self, first: str, second: str) -> bool:
+        (path, one), (other_path, two) = self._entries[first], self._entries[second]
+        if (one.dtype, one.shape) != (two.dtype, two.shape):
+            return False
+        with path.open("rb") as file, other_path.open("rb") as other:
+            file.seek(one.begin)
+            other.seek(two.begin)
+            left = one.end - one.begin
+            while left:
+                size = min(left, COMPARED_BYTES)
+                part = file.read(size)
+                if len(part) != size or part != other.read(size):
+                    return False
+                left -= size
+        return True
