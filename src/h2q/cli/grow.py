@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from h2q.cli.options import Json, read_text, source_path
+from h2q.cli.options import SOURCES, Json, read_text, source_place
 
 
 def crystallize(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A Hugging Face folder, or `seed`.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCES)],
     out: Annotated[Path, typer.Option("-o", "--out", help="The crystal's folder.")],
     ratio: Annotated[
         float, typer.Option(help="Bytes of the original in float32 over the crystal's, at least.")
@@ -32,10 +30,9 @@ def crystallize(
     from h2q.sources import open_source
 
     text = read_text(calibration) if calibration else None
-    engine = ModelCrystallizationEngine(
-        open_source(source_path(source)), Options(ratio=ratio, seed=seed, calibration=text)
-    )
+    options = Options(ratio=ratio, seed=seed, calibration=text)
     with progress() as listen:
+        engine = ModelCrystallizationEngine(open_source(source_place(source), listen), options)
         certificate = engine.grow(out, overwrite=overwrite, progress=listen)
     if json:
         emit(certificate)

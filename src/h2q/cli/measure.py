@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from h2q.cli.options import CrystalPath, Json, read_text, source_path
+from h2q.cli.options import SOURCES, CrystalPath, Json, read_text, source_place
 
 
 def evaluate(
     crystal: CrystalPath,
-    against: Annotated[str, typer.Option(metavar="SOURCE", help="The original model.")],
+    against: Annotated[str, typer.Option(metavar="SOURCE", help=f"The original model. {SOURCES}")],
     text: Annotated[Path, typer.Option(help="UTF-8 text, or .xz.")],
     tokens: Annotated[int, typer.Option(min=0, help="Tokens to measure on; 0: all.")] = 32_768,
     length: Annotated[int, typer.Option(min=2, help="Tokens per row of context.")] = 512,
@@ -29,7 +29,8 @@ def evaluate(
     from h2q.sources import open_source
     from h2q.text import Tokenizer
 
-    source = open_source(source_path(against))
+    with progress() as listen:
+        source = open_source(source_place(against), listen)
     opened = open_crystal(crystal)
     tokenizer = Tokenizer(opened.tokenizer_path)
     tokenizer.require_fit(opened.spec.vocab_size)

@@ -13,14 +13,15 @@ MAX_TEXT_BYTES = 1 << 30
 SEED_NAME = "seed"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document last on stdout.")]
+SOURCES = "A Hugging Face folder, a .gguf file, hf:org/name, ollama:name, or `seed`."
 CrystalPath = Annotated[Path, typer.Argument(metavar="CRYSTAL", help="A crystal's folder.")]
 
 
-def source_path(name: str) -> Path:
-    """A model's folder; the word `seed` names the small model that comes with the package."""
+def source_place(name: str) -> str | Path:
+    """What open_source takes; the word `seed` names the small model that comes with the package."""
     if name == SEED_NAME and not Path(name).exists():
         return Path(__file__).parent.parent / "assets" / "seed"
-    return Path(name)
+    return name
 
 
 def read_text(path: Path) -> str:

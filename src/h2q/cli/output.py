@@ -10,6 +10,7 @@ from typing import Any
 
 from h2q.core.errors import H2QError
 from h2q.core.events import Progress, ProgressListener
+from h2q.core.units import format_bytes
 
 BUG = "This is a bug in h2q, not your mistake. Please report it with the lines above."
 
@@ -64,6 +65,7 @@ def progress() -> Iterator[ProgressListener]:
         TextColumn("{task.description:<24}"),
         BarColumn(),
         TaskProgressColumn(),
+        TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -73,19 +75,31 @@ def progress() -> Iterator[ProgressListener]:
 
         def listen(event: Progress) -> None:
             if event.stage not in tasks:
-                tasks[event.stage] = bars.add_task(event.stage, total=event.total)
-            bars.update(tasks[event.stage], completed=event.done, total=event.total)
+                tasks[event.stage] = bars.add_task(event.stage, total=event.total, amount="")
+            bars.update(
+                tasks[event.stage],
+                completed=event.done,
+                total=event.total,
+                amount=_amount(event),
+            )
 
         yield listen
+
+
+def _amount(event: Progress) -> str:
+    """Done of total where that says more than a share: bytes and files."""
+    if event.unit == "bytes":
+        return f"{format_bytes(int(event.done))} of {format_bytes(int(event.total))}"
+    return f"{event.done:.0f} of {event.total:.0f} files" if event.unit == "files" else ""
 
 
 class _Lines:
     """One line when a stage begins; logs stay short."""
 
     def __init__(self) -> None:
-        self._stage = ""
+        self._begun: set[str] = set()
 
     def __call__(self, event: Progress) -> None:
-        if event.stage != self._stage:
-            self._stage = event.stage
+        if event.stage not in self._begun:
+            self._begun.add(event.stage)
             say(f"{event.stage} ...")

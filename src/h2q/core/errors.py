@@ -71,6 +71,18 @@ class QualityError(H2QError):
     exit_code = 9
 
 
+class NetworkError(H2QError):
+    """A server cannot be reached, breaks off, or answers what it should not."""
+
+    exit_code = 10
+
+
+class AccessError(H2QError):
+    """A server asks for a permission that was not given."""
+
+    exit_code = 11
+
+
 class Cancelled(H2QError):  # noqa: N818 - it is not a failure
     """The person or the program asked to stop; nothing half-written remains."""
 

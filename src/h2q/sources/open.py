@@ -23,6 +23,10 @@ def open_source(where: str | Path, progress: ProgressListener = silent) -> Sourc
     a path; a Path is always a path. Raises SourceError with what is wrong and what to do,
     NetworkError and AccessError when fetching fails, ResourceError when the disk is full.
     """
+    if isinstance(where, str) and where.startswith(HUB):
+        from h2q.sources.hub import fetch
+
+        return HFDirectory(fetch(where.removeprefix(HUB), progress))
     if isinstance(where, str) and where.startswith(OLLAMA):
         from h2q.sources.ollama_store import find_model
 
