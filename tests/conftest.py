@@ -5,13 +5,19 @@ present.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.sources import Source, open_source
+from hub_server import HubServer, serving
+
+if TYPE_CHECKING:
+    from h2q.sources.hub_wire import Hub
 
 ROOT = Path(__file__).parent.parent
 SEED = ROOT / "src" / "h2q" / "assets" / "seed"
@@ -50,3 +56,31 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("the shared data folder is not here (set H2Q_SHARED)")
     return path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """The seed model, beside files nobody should touch, on a hub of the loopback. Attempts follow
+    without pauses, and a slow machine is no error.
+    """
+    import huggingface_hub
+
+    from h2q.sources import hub_transfer
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 600)
+    monkeypatch.setattr(hub_transfer, "PAUSES", (0.0,) * 3)
+    files = {"pytorch_model.bin": b"\x80\x04", "modeling.py": b"import os", "original/w.pth": b"x"}
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        files[name] = (SEED / name).read_bytes()
+    with serving(HubServer(files)) as running:
+        yield running
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
+def hub(server: HubServer, tmp_path: Path) -> Hub:
+    """That hub with a cache of its own."""
+    from h2q.sources.hub_wire import Hub
+
+    return Hub(server.address, tmp_path / "cache")

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub import constants
 
 from checkpoints import WEIGHTS, read_stored, write_stored
 from h2q.core.architecture import tensors
@@ -21,44 +16,18 @@ from h2q.core.errors import (
     AccessError,
     Cancelled,
     NetworkError,
-    ResourceError,
-    SourceError,
 )
 from h2q.core.events import Progress
 from h2q.sources import Source, hub_transfer
 from h2q.sources.hf_dir import HFDirectory
 from h2q.sources.hub import fetch
 from h2q.sources.hub_wire import Hub
-from hub_server import COMMIT, REPO, HubServer, serving
+from hub_server import REPO, HubServer, serving
 
 SEED = Path(__file__).parent.parent / "src" / "h2q" / "assets" / "seed"
 INDEX = "model.safetensors.index.json"
-OTHERS = {"pytorch_model.bin": b"\x80\x04", "modeling.py": b"import os", "original/w.pth": b"x"}
+FILES = ("config.json", "tokenizer.json", WEIGHTS)
 TOKEN = "hf_of_a_tester"
-
-
-def seed_files() -> dict[str, bytes]:
-    names = ("config.json", "tokenizer.json", WEIGHTS)
-    return {name: (SEED / name).read_bytes() for name in names}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(hub_transfer, "PAUSES", (0.0,) * 3)
-    yield
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def server() -> Iterator[HubServer]:
-    with serving(HubServer({**seed_files(), **OTHERS})) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(server: HubServer, tmp_path: Path) -> Hub:
-    return Hub(server.address, tmp_path / "cache")
 
 
 def test_a_whole_download(server: HubServer, hub: Hub, seed_source: Source) -> None:
@@ -66,8 +35,8 @@ def test_a_whole_download(server: HubServer, hub: Hub, seed_source: Source) -> N
     source = HFDirectory(fetch(REPO, heard.append, hub))
     for tensor in tensors(seed_source.spec):
         assert np.array_equal(source.tensor(tensor.name), seed_source.tensor(tensor.name))
-    assert {seen.file for seen in server.seen} == {"", *seed_files()}
-    size = len(seed_files()[WEIGHTS])
+    assert {seen.file for seen in server.seen} == {"", *FILES}
+    size = len(server.files[WEIGHTS])
     weights = [event for event in heard if event.stage == "fetch the weights"]
     assert {(event.total, event.unit) for event in weights} == {(size, "bytes")}
     assert [event.done for event in weights] == sorted(event.done for event in weights)
@@ -87,7 +56,7 @@ def test_what_is_there_is_not_fetched_again(server: HubServer, hub: Hub) -> None
 def test_the_cache_is_the_one_of_the_library(server: HubServer, hub: Hub, tmp_path: Path) -> None:
     """Its own download makes the same tree, it finds our files, and we find its files."""
     ours = fetch(REPO, hub=hub)
-    for name in seed_files():
+    for name in FILES:
         found = huggingface_hub.hf_hub_download(
             REPO, name, cache_dir=hub.cache, local_files_only=True
         )
@@ -166,40 +135,6 @@ def test_a_busy_server_is_asked_again(server: HubServer, hub: Hub) -> None:
     assert len(server.asked(WEIGHTS)) == 3
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "kind", "words"),
-    [
-        (401, {}, AccessError, "HF_TOKEN"),
-        (401, {"X-Error-Code": "RepoNotFound"}, AccessError, "does not exist, or is private"),
-        (403, {"X-Error-Code": "GatedRepo"}, AccessError, "gated"),
-        (403, {}, AccessError, "private"),
-        (404, {"X-Error-Code": "RepoNotFound"}, SourceError, "no such model"),
-        (404, {"X-Error-Code": "RevisionNotFound"}, SourceError, "no such revision"),
-        (503, {}, NetworkError, "busy or broken"),
-        (418, {}, NetworkError, "status 418"),
-    ],
-)
-def test_a_refusal_has_a_sentence(
-    server: HubServer,
-    hub: Hub,
-    status: int,
-    headers: dict[str, str],
-    kind: type[Exception],
-    words: str,
-) -> None:
-    server.status["api"] = [(status, headers)]
-    with pytest.raises(kind, match=words) as told:
-        fetch(REPO, hub=hub)
-    assert type(told.value) in (kind, *kind.__subclasses__())
-    assert not list(hub.cache.rglob("*"))
-
-
-def test_a_file_that_may_not_be_read(server: HubServer, hub: Hub) -> None:
-    server.status[WEIGHTS] = [(403, {"X-Error-Code": "GatedRepo"})]
-    with pytest.raises(AccessError, match="gated"):
-        fetch(REPO, hub=hub)
-
-
 def test_the_token_is_shown_to_the_hub(server: HubServer, hub: Hub) -> None:
     server.token = TOKEN
     with pytest.raises(AccessError):
@@ -224,149 +159,3 @@ def test_the_token_is_shown_to_nobody_else(server: HubServer, hub: Hub) -> None:
             ("bytes=40000-", None),
         ]
     assert {seen.authorization for seen in server.seen} == {f"Bearer {TOKEN}"}
-
-
-def test_without_a_connection(server: HubServer, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = Hub("http://127.0.0.1:9", hub.cache)
-    with pytest.raises(NetworkError, match=r"cannot be reached.*cache holds no whole copy"):
-        fetch(REPO, hub=nowhere)
-    folder = fetch(REPO, hub=hub)
-    heard: list[Progress] = []
-    assert fetch(REPO, heard.append, nowhere) == folder
-    assert "cache" in heard[0].stage
-    assert fetch(f"{REPO}@{COMMIT}", hub=nowhere) == folder
-    with pytest.raises(NetworkError):
-        fetch(f"{REPO}@v2", hub=nowhere)
-    asked = len(server.seen)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch(REPO, hub=hub) == folder
-    assert len(server.seen) == asked
-    (folder / WEIGHTS).unlink()
-    with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
-        fetch(REPO, hub=hub)
-
-
-def test_a_model_that_cannot_run_costs_no_weights(server: HubServer, hub: Hub) -> None:
-    config = {**json.loads(server.files["config.json"]), "model_type": "mamba"}
-    server.files["config.json"] = json.dumps(config).encode()
-    with pytest.raises(SourceError, match="mamba"):
-        fetch(REPO, hub=hub)
-    assert server.asked(WEIGHTS) == []
-
-
-@pytest.mark.parametrize(
-    ("gone", "words"),
-    [
-        ("config.json", "no config.json"),
-        ("tokenizer.json", "no tokenizer.json"),
-        (WEIGHTS, "never read here"),
-    ],
-)
-def test_a_repository_without_what_is_needed(
-    server: HubServer, hub: Hub, gone: str, words: str
-) -> None:
-    del server.files[gone]
-    with pytest.raises(SourceError, match=words):
-        fetch(REPO, hub=hub)
-    assert [seen.file for seen in server.seen] == [""]
-
-
-def test_a_disk_too_small_is_known_before(
-    server: HubServer, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = type("Usage", (), {"free": 1 << 20})
-    monkeypatch.setattr("h2q.sources.hub.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(ResourceError, match=r"take .* MiB, the disk has 1\.0 MiB"):
-        fetch(REPO, hub=hub)
-    assert server.asked(WEIGHTS) == []
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_disk_that_fills_up(server: HubServer, hub: Hub) -> None:
-    blobs = hub.cache / "models--tester--seed" / "blobs"
-    blobs.mkdir(parents=True)
-    (blobs / f"{server.digest(WEIGHTS)}.h2q.incomplete").symlink_to("/dev/full")
-    with pytest.raises(ResourceError, match=r"disk is full.*HF_HUB_CACHE"):
-        fetch(REPO, hub=hub)
-
-
-def environment(server: HubServer, cache: Path) -> dict[str, str]:
-    mine = {"HF_ENDPOINT": server.address, "HF_HUB_CACHE": str(cache), "HF_TOKEN": TOKEN}
-    home = {"HF_HOME": str(cache.parent / "home"), "NO_PROXY": "127.0.0.1"}
-    return {**os.environ, **mine, **home}
-
-
-def test_a_killed_download_goes_on(server: HubServer, hub: Hub) -> None:
-    server.hang[WEIGHTS] = [200_000]
-    command = [sys.executable, "-m", "h2q", "crystallize", f"hf:{REPO}", "-o", "never.crystal"]
-    process = subprocess.Popen(
-        command, env=environment(server, hub.cache), stderr=subprocess.PIPE, cwd=hub.cache.parent
-    )
-    assert server.waiting.wait(120)
-    (partial,) = [hub.cache / "models--tester--seed" / "blobs"]
-    while not (found := list(partial.glob("*.incomplete"))) or found[0].stat().st_size < 100_000:
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    kept = found[0].stat().st_size
-    assert {seen.authorization for seen in server.seen} == {f"Bearer {TOKEN}"}
-    assert (fetch(REPO, hub=hub) / WEIGHTS).read_bytes() == server.files[WEIGHTS]
-    assert server.asked(WEIGHTS) == [None, f"bytes={kept}-"]
-    assert not list(hub.cache.parent.glob("*never*"))
-
-
-def test_commands_take_names(server: HubServer, hub: Hub, seed_path: Path, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text("The old house stood at the edge of the sea, and the night was long. " * 20)
-    options = ["--text", str(text), "--tokens", "100", "--length", "50", "--json"]
-    result = subprocess.run(
-        [sys.executable, "-m", "h2q", "eval", seed_path, "--against", f"hf:{REPO}", *options],
-        env=environment(server, hub.cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["quality"] > 0.5
-    assert "fetch the weights ..." in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("place", "code", "words"),
-    [
-        ("hf:tester/none", 3, "no such model"),
-        ("hf:../x", 3, "not the name of a model"),
-        ("ollama:gone", 3, "Known models are tiny:latest."),
-        ("ollama:../x", 3, "is not a name"),
-    ],
-)
-def test_mistaken_names(
-    server: HubServer, hub: Hub, tmp_path: Path, place: str, code: int, words: str
-) -> None:
-    from ollama_stores import Store
-
-    Store(tmp_path / "ollama").add("registry.ollama.ai/library/tiny/latest")
-    result = subprocess.run(
-        [sys.executable, "-m", "h2q", "crystallize", place, "-o", "x.crystal", "--json"],
-        env={**environment(server, hub.cache), "OLLAMA_MODELS": str(tmp_path / "ollama")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert result.returncode == code, result.stderr
-    error = json.loads(result.stdout)["error"]
-    assert words in f"{error['what']} {error['fix']}"
-    assert result.stderr.startswith("error: ")
-    assert TOKEN not in result.stdout + result.stderr
-    assert not (tmp_path / "x.crystal").exists()
-
-
-def test_the_library_is_loaded_only_for_the_hub() -> None:
-    code = (
-        "import sys, h2q.cli.main, h2q.sources;"
-        "sys.exit(any(m.split('.')[0] in ('huggingface_hub', 'httpx2') for m in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

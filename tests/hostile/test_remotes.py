@@ -5,45 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import WEIGHTS
 from h2q.core.errors import H2QError, NetworkError, SourceError, UsageError
-from h2q.sources import hub_listing, hub_transfer
+from h2q.sources import hub_listing
 from h2q.sources.hub import INDEX, fetch
 from h2q.sources.hub_listing import parse_remote
 from h2q.sources.hub_wire import Hub, next_address
-from hub_server import COMMIT, REPO, HubServer, serving
+from hub_server import COMMIT, REPO, HubServer
 
 SEED = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
 CONFIG = "config.json"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(hub_transfer, "PAUSES", (0.0,))
-    yield
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def server() -> Iterator[HubServer]:
-    files = {name: (SEED / name).read_bytes() for name in (CONFIG, "tokenizer.json", WEIGHTS)}
-    with serving(HubServer(files)) as running:
-        yield running
-
-
-@pytest.fixture
-def hub(server: HubServer, tmp_path: Path) -> Hub:
-    return Hub(server.address, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
