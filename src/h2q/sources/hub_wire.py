@@ -17,12 +17,14 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
-from huggingface_hub import constants
+from huggingface_hub import constants, get_token
 from huggingface_hub.errors import OfflineModeIsEnabled
-from huggingface_hub.utils import build_hf_headers, get_session
+from huggingface_hub.utils import get_session
 
+import h2q
 from h2q.core.errors import AccessError, H2QError, NetworkError, SourceError, UsageError
 
+AGENT = f"h2q/{h2q.__version__}"
 MAX_HOPS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
@@ -35,13 +37,12 @@ class BrokenOffError(NetworkError):
 
 @dataclass(frozen=True)
 class Hub:
-    """A hub to fetch from: its address, the cache on this disk, headers of every request, and the
-    value of the authorization header, if any.
+    """A hub to fetch from: its address, the cache on this disk, and the value of the authorization
+    header, if any.
     """
 
     endpoint: str
     cache: Path
-    headers: tuple[tuple[str, str], ...] = ()
     authorization: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,11 +56,9 @@ class Hub:
 
 def default_hub() -> Hub:
     """As HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN and a stored login say."""
-    headers: dict[str, str] = build_hf_headers(library_name="h2q")
-    authorization = headers.pop("authorization", None)
-    return Hub(
-        constants.ENDPOINT, Path(constants.HF_HUB_CACHE), tuple(headers.items()), authorization
-    )
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    authorization = f"Bearer {token}" if token else None
+    return Hub(constants.ENDPOINT, Path(constants.HF_HUB_CACHE), authorization)
 
 
 @contextmanager
@@ -69,7 +68,7 @@ def get(hub: Hub, url: str, where: str, offset: int = 0) -> Iterator[Any]:
     """
     try:
         for _ in range(MAX_HOPS):
-            headers = {**dict(hub.headers), "Accept-Encoding": "identity"}
+            headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
             if hub.authorization and origin(url) == origin(hub.endpoint):
                 headers["Authorization"] = hub.authorization
             if offset:
