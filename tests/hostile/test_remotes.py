@@ -222,7 +222,7 @@ def test_redirects_without_an_end(server: HubServer, hub: Hub) -> None:
     server.redirect[CONFIG] = f"/x/{CONFIG}"
     with pytest.raises(NetworkError, match="more than 5 times"):
         fetch(REPO, hub=hub)
-    assert len(server.asked(CONFIG)) == 5
+    assert sum(CONFIG in seen.path for seen in server.seen) == 5
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,6 @@ def test_redirects_without_an_end(server: HubServer, hub: Hub) -> None:
         ("https://user:word@hub.example/x", "no address"),
         ("file:///etc/passwd", "no address"),
         ("ftp://hub.example/x", "no address"),
-        ("https:///x", "no address"),
         ("https://h:port/x", "no address"),
         ("https://[x/", "no address"),
         ("", "no address"),
