@@ -5,8 +5,8 @@ A candidate is twelve five-bit columns; its levels follow by Lloyd's iteration (
 unit Gaussian, move each level to the mean of what it was chosen for, repeat. The first stage draws
 maps at random and keeps the best, or takes the one it is given; the second changes a column at a
 time and keeps what codes the same sample with less error, cooling down; the third fits the
-survivors' levels on a longer sample and measures them on one nobody has seen. Every coding is done by the product's own encoder with levels as whole numbers, so what
-is found is what is shipped.
+survivors' levels on a longer sample and measures them on one nobody has seen. Every coding is done
+by the product's own encoder with levels as whole numbers, so what is found is what is shipped.
 
     python tools/code_search/search.py 2 --minutes 20 --seed 1 --log tools/code_search/log.jsonl
 """
