@@ -33,7 +33,7 @@ struct Worker {
 
   Worker(int bits, int lanes, int most_steps, int keep)
       : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(keep) * lanes),
-        costs(static_cast<size_t>(2 * kStates >> bits) * lanes),
+        costs(static_cast<size_t>(2 * ((kStates >> bits) + kSpareCosts)) * lanes),
         choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(keep) * lanes) {}
 };
 

@@ -25,6 +25,7 @@ constexpr int renormalise_every(int bits) {
 }
 
 constexpr int kFewestLanes = 8;
+constexpr int kSpareCosts = 16;    // lines of costs that are left out
 constexpr int kChoiceWords = 128;  // 16-bit words that hold one lane's choices at one step
 
 // `lanes` trellises side by side; arrays are (..., lanes) and aligned to 64 bytes.
@@ -32,7 +33,7 @@ struct SearchJob {
   int lanes, steps, keep;  // the first `keep` steps of the best path are wanted
   const float* targets;    // (steps, lanes), level units
   const uint16_t* start;   // state of each lane before the first step; the end is free
-  int16_t* costs;          // scratch: (2, 4096 >> bits, lanes)
+  int16_t* costs;          // scratch: (2, (4096 >> bits) + kSpareCosts, lanes)
   int16_t* choices;        // scratch: (steps, kChoiceWords, lanes)
   uint16_t* path;          // out: states (keep, lanes)
 };
