@@ -21,6 +21,7 @@ NATIVE = [path for path in kernels.available() if path != "numpy"]
 shapes = st.tuples(st.sampled_from([1, 2]), st.integers(1, 300), st.integers(1, 70))
 
 
+@settings(deadline=None)
 @given(shape=shapes, seed=st.integers(0, 2**32 - 1))
 def test_pack_and_unpack_are_inverse(shape: tuple[int, int, int], seed: int) -> None:
     spec = PlaneSpec(*shape)
@@ -28,6 +29,7 @@ def test_pack_and_unpack_are_inverse(shape: tuple[int, int, int], seed: int) -> 
     np.testing.assert_array_equal(pack_symbols(spec, unpack_symbols(spec, codes)), codes)
 
 
+@settings(deadline=None)
 @given(shape=shapes)
 def test_padding_stays_small(shape: tuple[int, int, int]) -> None:
     """Rows grow to the next sixteen or by a thirty-second; nothing overflows a line."""

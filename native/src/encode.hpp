@@ -8,8 +8,11 @@
 
 namespace h2q {
 
-// What a Viterbi step adds: squared distances in level units times a factor, capped, rounded. A cost is kept in 16 bits
-// beside the `bits` of a choice.
+// What a Viterbi step adds: squared distances in level units, less the square of what the target lies beyond every
+// level, times a factor, capped, rounded. Only differences decide, and that part is common to all levels: without it the
+// cap would make all levels alike to an outlier. Targets are brought within +-kFarthest before, NaN to +kFarthest. A cost
+// is kept in 16 bits beside the `bits` of a choice.
+constexpr float kOutermost = 63.0f, kFarthest = 1024.0f;
 struct CostRule {
   float factor;
   int cap;

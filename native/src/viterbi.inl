@@ -49,11 +49,18 @@ constexpr int kZero = -32768;
 template <int kBits, int kLanes>
 inline void fill_distances(const CodeTables& t, const float* x, const int16_t* above, int16_t* out) {
   constexpr float kFactor = cost_rule(kBits).factor, kCap = static_cast<float>(cost_rule(kBits).cap);
+  float near[kLanes], common[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    const float low = x[l] < kFarthest ? x[l] : kFarthest;
+    near[l] = low > -kFarthest ? low : -kFarthest;
+    const float beyond = (near[l] < 0 ? -near[l] : near[l]) - kOutermost;
+    common[l] = beyond > 0 ? beyond * beyond : 0.0f;
+  }
   for (int i = 0; i < 32; ++i) {
     const float level = static_cast<float>(t.levels[i]);
     for (int l = 0; l < kLanes; ++l) {
-      const float e = x[l] - level;
-      float v = e * e * kFactor;
+      const float e = near[l] - level;
+      float v = (e * e - common[l]) * kFactor;
       v = v < kCap ? v : kCap;
       out[i * kLanes + l] = static_cast<int16_t>((static_cast<int>(v + 0.5f) << kBits) - above[l]);
     }

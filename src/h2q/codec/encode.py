@@ -2,9 +2,10 @@
 column.
 
 Slow and plain; the native encoder gives the same symbols. Costs are whole numbers: squared
-distances in level units times a factor, capped and rounded. A state is reached from any other in
-WINDOW / bits steps, so a penalty just above that many caps keeps paths from starting anywhere but
-in the given state.
+distances in level units, less the square of what the target lies beyond every level (common to all
+levels, so only the cap would notice it), times a factor, capped and rounded. A state is reached
+from any other in WINDOW / bits steps, so a penalty just above that many caps keeps paths from
+starting anywhere but in the given state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from h2q.codec.constants import COLUMN_GROUP, LANES, STATES, WINDOW, state_levels
+from h2q.codec.constants import COLUMN_GROUP, LANES, LEVEL_LIMIT, STATES, WINDOW, state_levels
 from h2q.codec.decode import arrange_rows, pack_symbols
 from h2q.codec.layout import ROWS_PER_STEP, PanelLayout
 from h2q.core.errors import Cancelled, KernelError
@@ -24,6 +25,7 @@ FloatArray = npt.NDArray[np.float32]
 
 COST_FACTOR = {2: np.float32(0.25), 1: np.float32(0.15625)}
 COST_CAP = {2: np.float32(1600), 1: np.float32(2000)}
+OUTERMOST, FARTHEST = np.float32(LEVEL_LIMIT), np.float32(1024)
 
 
 def viterbi(bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -36,11 +38,12 @@ def viterbi(bits: int, targets: FloatArray, starts: npt.NDArray[np.int64]) -> np
     costs = np.full((lanes, STATES), WINDOW // bits * int(COST_CAP[bits]) + 1, np.int32)
     costs[np.arange(lanes), starts] = 0
     choices = np.empty((steps, lanes, groups), np.int8)
+    # Feedback may overflow float32; NaN counts as far above.
+    near = np.where(targets < FARTHEST, np.maximum(targets, -FARTHEST), FARTHEST)
+    common = np.maximum(np.abs(near) - OUTERMOST, np.float32(0)) ** 2
     for step in range(steps):
-        # Feedback may overflow float32; whatever is not below the cap, NaN included, costs the cap.
-        with np.errstate(over="ignore", invalid="ignore"):
-            error = targets[:, step, None] - levels
-            distance = error * error * COST_FACTOR[bits]
+        error = near[:, step, None] - levels
+        distance = (error * error - common[:, step, None]) * COST_FACTOR[bits]
         distance = np.where(distance < COST_CAP[bits], distance, COST_CAP[bits])
         runs = costs.reshape(lanes, 1 << bits, groups)
         choices[step] = runs.argmin(axis=1)
