@@ -72,7 +72,7 @@ def test_every_path_gives_the_same_symbols(path: str, bits: int, rows: int, cols
         np.testing.assert_array_equal(kernels.encode_plane(target, bits, coupling), expected)
 
 
-@pytest.mark.parametrize(("bits", "ceiling"), [(2, 0.0704), (1, 0.2700)])
+@pytest.mark.parametrize(("bits", "ceiling"), [(2, 0.0707), (1, 0.2710)])
 def test_distortion_of_a_unit_gaussian(bits: int, ceiling: float) -> None:
     """As shipped: committed in blocks with look-ahead, starting at state zero."""
     x = np.random.default_rng(0).standard_normal((256, 784)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_feedback_reaches_the_named_proxy_loss() -> None:
     codes = kernels.encode_plane(x * np.float32(UNIT[2]), 2, feedback(moments))
     error = x - kernels.decode_plane(PlaneSpec(2, 256, 1024), codes) / UNIT[2]
     loss = np.sum(error @ moments * error) / np.sum(x @ moments * x)
-    assert loss < 0.031
+    assert loss <= 0.0298
 
 
 def test_golden_bytes() -> None:

@@ -125,6 +125,41 @@ inline void cap_costs(int16_t* costs, int groups, int16_t cap) {
   }
 }
 
+// The cheapest state of each lane; among equals the lowest, whose high bits are the choice.
+template <int kBits, int kLanes>
+inline void cheapest_states(const int16_t* costs, int* state) {
+  using V = Costs<kLanes>;
+  constexpr int kGroups = kStates >> kBits;
+  auto least = load_vector<V>(costs);
+  V where{};
+  for (int p = 1; p < kGroups; ++p) {
+    const auto v = load_vector<V>(costs + p * kLanes);
+    where = v < least ? V{} + static_cast<int16_t>(p) : where;
+    least = v < least ? v : least;
+  }
+  alignas(64) int16_t group[kLanes], choice[kLanes];
+  store_vector(group, where);
+  store_vector(choice, least & static_cast<int16_t>((1 << kBits) - 1));
+  for (int l = 0; l < kLanes; ++l) state[l] = group[l] + choice[l] * kGroups;
+}
+
+// From the states after step `last` back to step `first`; what lies before `keep` is written down.
+template <int kBits, int kLanes>
+inline void trace_back(const SearchJob& job, int* state, int last, int first, int keep) {
+  constexpr int kGroups = kStates >> kBits;
+  const int16_t* choices = job.choices + static_cast<size_t>(last) * kChoiceWords * kLanes;
+  for (int step = last;; --step) {
+    if (step < keep)
+      for (int l = 0; l < kLanes; ++l) job.path[step * kLanes + l] = static_cast<uint16_t>(state[l]);
+    if (step == first) return;
+    choices -= kChoiceWords * kLanes;
+    for (int l = 0; l < kLanes; ++l) {
+      const int group = state[l] >> kBits;
+      state[l] = group + choice_of<kBits, kLanes>(choices, group, l) * kGroups;
+    }
+  }
+}
+
 template <int kBits, int kLanes>
 void search_lanes(const CodeTables& t, const SearchJob& job) {
   constexpr int kGroups = kStates >> kBits, kEvery = renormalise_every(kBits);
@@ -135,6 +170,7 @@ void search_lanes(const CodeTables& t, const SearchJob& job) {
   for (int i = 0; i < kGroups * kLanes; ++i) now[i] = kStranger;
   for (int l = 0; l < kLanes; ++l) now[(job.start[l] & (kGroups - 1)) * kLanes + l] = kZero;
   alignas(64) int16_t distances[32 * kLanes], above[kLanes] = {};
+  int state[kLanes];
   for (int step = 0; step < job.steps; ++step) {
     fill_distances<kBits, kLanes>(t, job.targets + step * kLanes, above, distances);
     advance(map, now, distances, next, job.choices + static_cast<size_t>(step) * kChoiceWords * kLanes);
@@ -147,25 +183,14 @@ void search_lanes(const CodeTables& t, const SearchJob& job) {
       excess = (least_costs<kLanes>(now, kGroups) & static_cast<int16_t>(~kChoice)) - static_cast<int16_t>(kZero);
     }
     store_vector(above, excess);
-  }
-  int state[kLanes];  // the cheapest end; among equals the lowest state, whose high bits are the choice
-  for (int l = 0; l < kLanes; ++l) {
-    int best = 0;
-    for (int p = 1; p < kGroups; ++p)
-      if (now[p * kLanes + l] < now[best * kLanes + l]) best = p;
-    state[l] = best + (now[best * kLanes + l] & kChoice) * kGroups;
-  }
-  const int16_t* choices = job.choices + static_cast<size_t>(job.steps - 1) * kChoiceWords * kLanes;
-  for (int step = job.steps - 1;; --step) {
-    if (step < job.keep)
-      for (int l = 0; l < kLanes; ++l) job.path[step * kLanes + l] = static_cast<uint16_t>(state[l]);
-    if (step == 0) return;
-    choices -= kChoiceWords * kLanes;
-    for (int l = 0; l < kLanes; ++l) {
-      const int group = state[l] >> kBits;
-      state[l] = group + choice_of<kBits, kLanes>(choices, group, l) * kGroups;
+    if (const int done = step + 1; job.group && done % job.group == 0 && done < job.steps) {
+      cheapest_states<kBits, kLanes>(now, state);
+      trace_back<kBits, kLanes>(job, state, step, done > kRevised ? done - kRevised : 0, job.steps);
+      job.listener(job.context, done);
     }
   }
+  cheapest_states<kBits, kLanes>(now, state);
+  trace_back<kBits, kLanes>(job, state, job.steps - 1, 0, job.keep);
 }
 
 template <int kLanes>

@@ -32,7 +32,7 @@ from h2q.sources import open_source
 from h2q.text import Tokenizer
 
 SEED_MODEL = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
-BLOCKS = ((4, 16), (8, 8), (8, 16), (8, 24), (16, 8), (16, 16), (16, 20), (16, 24), (16, 32))
+BLOCKS = ((8, 20), (8, 24), (12, 20), (12, 24), (16, 20), (16, 24), (16, 32))
 BASE_DAMPINGS = (0.01, 0.1, 0.3, 0.6, 1.0, 2.0)
 REFINE_DAMPINGS = (0.03, 0.1, 0.3, 1.0)
 ONE_SHOT = 0.0045 / 0.0699  # loss of a four-bit code over that of a two-bit one (trellis.md)

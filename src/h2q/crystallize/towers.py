@@ -28,7 +28,7 @@ from h2q.crystallize.moments import FloatArray, Moments, damped, feedback
 Costs = npt.NDArray[np.float64]
 Listener = Callable[[float], bool]
 
-COMMIT, LOOKAHEAD = 16, 32  # columns; chosen by measurement, docs/lab/LOG.md
+COMMIT, LOOKAHEAD = 12, 24  # columns; chosen by measurement, docs/lab/LOG.md
 MOST_PLANES = 8  # of a tensor, docs/format.md
 # A plane is encoded at a scale this much above the one its levels were made for: hardly dearer for
 # most weights, and what lies far out leaves less to the planes above.
