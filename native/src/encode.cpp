@@ -25,14 +25,17 @@ class Aligned {
   std::vector<Line> lines_;
 };
 
+typedef float Four __attribute__((vector_size(16)));
+
 // What one thread needs for one block of one unit.
 struct Worker {
-  Aligned<float> targets, errors;
+  Aligned<float> targets, errors, shares;
   Aligned<int16_t> costs, choices;
   Aligned<uint16_t> path;
 
   Worker(int bits, int lanes, int most_steps)
       : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(most_steps) * lanes),
+        shares(static_cast<size_t>(most_steps) * 4),
         costs(static_cast<size_t>(2 * kStates >> bits) * lanes),
         choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(most_steps) * lanes) {}
 };
@@ -131,7 +134,13 @@ class Encoder {
     const int news = std::max(begin, next - std::max(1, kRevised / steps) * 4);
     const uint16_t* path = ahead.worker->path.data();
     float* targets = ahead.worker->targets.data() + static_cast<size_t>(next - begin) / 4 * steps * lanes_;
-    for (int row = 0; row < unit_rows() && count > 0; ++row) {
+    if (count <= 0) return;
+    float* shares = ahead.worker->shares.data();  // side by side: rows of the feedback may lie a page apart
+    for (int col = begin; col < next; ++col, shares += 4)
+      for (int k = 0; k < 4; ++k)
+        shares[k] = k < count ? feedback_[static_cast<int64_t>(col) * plane_.cols + next + k] : 0.0f;
+    shares = ahead.worker->shares.data();
+    for (int row = 0; row < unit_rows(); ++row) {
       const int from = matrix_row(*ahead.unit, row), lane = row % rows * 4;
       if (from >= plane_.rows) continue;
       const float* target = target_ + static_cast<int64_t>(from) * plane_.cols;
@@ -141,16 +150,14 @@ class Encoder {
         const int level = plane_.tables->state_levels[path[step * lanes_ + lane + col % 4]];
         errors[col - begin] = target[col] - static_cast<float>(level);
       }
-      float sums[4];
-      std::copy_n(&ahead.unit->corrected[static_cast<size_t>(row) * plane_.padded_cols + next], 4, sums);
-      for (int col = begin; col < next; ++col) {
-        const float* row_feedback = feedback_ + static_cast<int64_t>(col) * plane_.cols + next;
-        if (count == 4)
-          for (int k = 0; k < 4; ++k) sums[k] += errors[col - begin] * row_feedback[k];
-        else
-          for (int k = 0; k < count; ++k) sums[k] += errors[col - begin] * row_feedback[k];
+      Four sums;
+      __builtin_memcpy(&sums, &ahead.unit->corrected[static_cast<size_t>(row) * plane_.padded_cols + next], sizeof sums);
+      for (int i = 0; i < next - begin; ++i) {
+        Four share;
+        __builtin_memcpy(&share, shares + 4 * i, sizeof share);
+        sums += errors[i] * share;
       }
-      std::copy_n(sums, 4, targets + row / rows * lanes_ + lane);
+      __builtin_memcpy(targets + row / rows * lanes_ + lane, &sums, sizeof sums);
     }
   }
 
