@@ -35,7 +35,7 @@ struct Worker {
 
   Worker(int bits, int lanes, int most_steps)
       : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(most_steps) * lanes),
-        shares(static_cast<size_t>(most_steps) * 4),
+        shares(static_cast<size_t>(most_steps) * 16),
         costs(static_cast<size_t>(2 * kStates >> bits) * lanes),
         choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(most_steps) * lanes) {}
 };
