@@ -2,7 +2,7 @@
 beyond, and how much to damp the moments of each plane.
 
     python tools/tower_search/measure.py blocks
-    python tools/tower_search/measure.py damping --every 3
+    python tools/tower_search/measure.py damping --every 5
 
 `blocks` codes a unit Gaussian and the 256 x 1024 case of `h2q bench codec`. `damping` codes
 matrices of the seed model, its moments collected on text sampled from the model itself, and
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from h2q import kernels
 from h2q.bench.codec import excess_bits, gaussian, uneven_moments
@@ -33,8 +34,8 @@ from h2q.text import Tokenizer
 
 SEED_MODEL = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
 BLOCKS = ((8, 20), (8, 24), (12, 20), (12, 24), (16, 20), (16, 24), (16, 32))
-BASE_DAMPINGS = (0.01, 0.1, 0.3, 0.6, 1.0, 2.0)
-REFINE_DAMPINGS = (0.03, 0.1, 0.3, 1.0)
+BASE_DAMPINGS = (0.01, 0.03, 0.1, 0.2, 0.3, 1.0, 1e6)  # the last: no feedback
+REFINE_DAMPINGS = (0.03, 0.1, 0.3)
 ONE_SHOT = 0.0045 / 0.0699  # loss of a four-bit code over that of a two-bit one (trellis.md)
 
 
@@ -52,40 +53,46 @@ class Layer:
 
 
 def seed_layers(every: int) -> list[Layer]:
-    """Every so many of the seed model's matrices, the embedding first."""
-    source, options = open_source(SEED_MODEL), Options()
-    growth = Growth(source, options, silent)
+    """Every so many of the seed model's matrices, the embedding aside."""
+    source, options = (
+        open_source(SEED_MODEL),
+        Options(calibration_streams=18, calibration_length=384),
+    )
+    growth, fresh = (Growth(source, options, silent) for _ in range(2))
     growth.collect_moments(growth.calibration_tokens(Tokenizer(source.tokenizer_path)))
-    fresh = Growth(source, options, silent)
-    streams, length = options.measure_streams, options.measure_length
-    fresh.collect_moments([sample_text(fresh.original, streams, length, MEASURE_SEED)])
-    tensors = growth.coded[::every]
-    return [Layer(growth.matrix(t), fresh.matrix(t).moments) for t in tensors]  # type: ignore[arg-type]
+    fresh.collect_moments([sample_text(growth.original, 8, 384, MEASURE_SEED)])
+    linear = [t for t in growth.coded if t.kind != "embedding"]
+    return [Layer(growth.matrix(t), fresh.moments[t.reads]) for t in linear[::every]]
 
 
-def mean_losses(
-    layers: list[Layer], bits: int, damping: float, below: list[Encoded]
-) -> tuple[float, list[Encoded]]:
-    """One more plane on every layer: the mean of their losses, and the planes."""
-    before = below or [None] * len(layers)  # type: ignore[list-item]
-    done = [add_plane(la.matrix, b, bits, damping) for la, b in zip(layers, before, strict=True)]
-    return float(np.mean([la.loss(e) for la, e in zip(layers, done, strict=True)])), done
+def coded(layers: list[Layer], bits: int, damping: float, below: list[Encoded]) -> list[Encoded]:
+    """One more plane on every layer; the base where nothing is below."""
+    if not below:
+        return [add_plane(layer.matrix, None, bits, damping) for layer in layers]
+    pairs = zip(layers, below, strict=True)
+    return [add_plane(layer.matrix, before, bits, damping) for layer, before in pairs]
 
 
 def damping(layers: list[Layer]) -> None:
-    """Losses of towers by the damping of their base and of the planes above it."""
-    bases = {d: mean_losses(layers, 2, d, []) for d in BASE_DAMPINGS}
-    best = min(loss for loss, _ in bases.values())
-    print(
-        f"{len(layers)} matrices; a one-shot code of four bits would lose {best * ONE_SHOT:.5f}\n"
-    )
-    print("| base damping | above | 2 | 2+1 | 2+2 | 2+1+1 |\n|---|---|---|---|---|---|", flush=True)
-    for base_damping, (loss, base) in bases.items():
+    """Losses of towers by the damping of their base and of the planes above it, each relative to
+    the matrix's own best base, or to the one-shot four-bit code that goes with it; then the mean.
+    """
+
+    def losses(tower: list[Encoded]) -> npt.NDArray[np.float64]:
+        return np.array([layer.loss(e) for layer, e in zip(layers, tower, strict=True)])
+
+    bases = {d: coded(layers, 2, d, []) for d in BASE_DAMPINGS}
+    best = np.min([losses(base) for base in bases.values()], axis=0)
+    print(f"{len(layers)} matrices, their best bases lose {best.min():.4f} to {best.max():.4f}\n")
+    print("| base damping | above | 2 | 2+1 | 2+2 / one-shot | 2+1+1 / one-shot |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for base_damping, base in bases.items():
         for above in REFINE_DAMPINGS:
-            one, first = mean_losses(layers, 1, above, base)
-            two, _ = mean_losses(layers, 2, above, base)
-            three, _ = mean_losses(layers, 1, above, first)
-            figures = " | ".join(f"{v:.5f}" for v in (loss, one, two, three))
+            one = coded(layers, 1, above, base)
+            two, three = coded(layers, 2, above, base), coded(layers, 1, above, one)
+            means = [float(np.mean(losses(tower) / best)) for tower in (base, one, two, three)]
+            means[2:] = [mean / ONE_SHOT for mean in means[2:]]
+            figures = " | ".join(f"{mean:.3f}" for mean in means)
             print(f"| {base_damping:g} | {above:g} | {figures} |", flush=True)
 
 
