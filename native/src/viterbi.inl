@@ -64,11 +64,18 @@ constexpr int kZero = -32768;
 template <int kBits, int kLanes>
 inline void fill_distances(const CodeTables& t, const float* x, const int16_t* above, int16_t* out) {
   constexpr float kFactor = cost_rule(kBits).factor, kCap = static_cast<float>(cost_rule(kBits).cap);
+  float near[kLanes], common[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    const float low = x[l] < kFarthest ? x[l] : kFarthest;
+    near[l] = low > -kFarthest ? low : -kFarthest;
+    const float beyond = (near[l] < 0 ? -near[l] : near[l]) - kOutermost;
+    common[l] = beyond > 0 ? beyond * beyond : 0.0f;
+  }
   for (int i = 0; i < 32; ++i) {
     const float level = static_cast<float>(t.levels[i]);
     for (int l = 0; l < kLanes; ++l) {
-      const float e = x[l] - level;
-      float v = e * e * kFactor;
+      const float e = near[l] - level;
+      float v = (e * e - common[l]) * kFactor;
       v = v < kCap ? v : kCap;
       out[i * kLanes + l] = static_cast<int16_t>((static_cast<int>(v + 0.5f) << kBits) - above[l]);
     }
@@ -163,21 +170,16 @@ class Search {
   }
 
   void run() {
-    const int blocks = job_.steps / kBlock * kBlock;
+    if (job_.group % kBlock == 0) blocks_ = job_.steps / kBlock * kBlock;  // a listener hears of whole blocks
     const BlockMap<kBits, kLanes, kBlock> map(t_);
     const BlockMap<kBits, kLanes, 1> single(t_);
-    int step = 0;
-    while (step < blocks) step = take(map, step);
-    while (step < job_.steps) step = take(single, step);
-    int state[kLanes];
-    ends(state);
-    for (step = job_.steps - 1;; --step) {
-      if (step < job_.keep)
-        for (int l = 0; l < kLanes; ++l) job_.path[step * kLanes + l] = static_cast<uint16_t>(state[l]);
-      if (step == 0) return;
-      if (step - 1 < blocks) back<kBlock>(step - 1, state);
-      else back<1>(step - 1, state);
+    for (int done = 0; done < job_.steps;) {
+      done = done < blocks_ ? take(map, done) : take(single, done);
+      if (job_.group == 0 || done % job_.group != 0 || done == job_.steps) continue;
+      trace_back(done - 1, done > kRevised ? done - kRevised : 0, job_.steps);
+      job_.listener(job_.context, done);
     }
+    trace_back(job_.steps - 1, 0, job_.keep);
   }
 
  private:
@@ -209,14 +211,32 @@ class Search {
     return step;
   }
 
-  // The cheapest end; among equals the lowest state, whose high bits are the choice.
+  // The cheapest state of each lane; among equals the lowest, whose high bits are the choice.
   void ends(int* state) const {
-    for (int l = 0; l < kLanes; ++l) {
-      const auto cost = [&](int p) { return now_[place<kBits>(p) * kLanes + l]; };
-      int best = 0;
-      for (int p = 1; p < kGroups; ++p)
-        if (cost(p) < cost(best)) best = p;
-      state[l] = best + (cost(best) & kChoice) * kGroups;
+    using V = Costs<kLanes>;
+    auto least = load_vector<V>(now_);
+    V where{};
+    for (int p = 1; p < kGroups; ++p) {
+      const auto v = load_vector<V>(now_ + place<kBits>(p) * kLanes);
+      where = v < least ? V{} + static_cast<int16_t>(p) : where;
+      least = v < least ? v : least;
+    }
+    alignas(64) int16_t group[kLanes], choice[kLanes];
+    store_vector(group, where);
+    store_vector(choice, least & kChoice);
+    for (int l = 0; l < kLanes; ++l) state[l] = group[l] + choice[l] * kGroups;
+  }
+
+  // The best path that ends after step `last`, back to step `first`; what lies before `keep` is written down.
+  void trace_back(int last, int first, int keep) const {
+    int state[kLanes];
+    ends(state);
+    for (int step = last;; --step) {
+      if (step < keep)
+        for (int l = 0; l < kLanes; ++l) job_.path[step * kLanes + l] = static_cast<uint16_t>(state[l]);
+      if (step == first) return;
+      if (step - 1 < blocks_) back<kBlock>(step - 1, state);
+      else back<1>(step - 1, state);
     }
   }
 
@@ -233,6 +253,7 @@ class Search {
   const CodeTables& t_;
   const SearchJob& job_;
   int16_t *now_, *next_;
+  int blocks_ = 0;  // steps that are taken in blocks
   alignas(64) int16_t distances_[kBlock * 32 * kLanes], above_[kLanes] = {};
 };
 
