@@ -14,12 +14,11 @@
 #include "cores.hpp"
 
 namespace h2q {
-namespace {
 
-sigjmp_buf trial_exit;
-void leave_trial(int) { siglongjmp(trial_exit, 1); }
+static sigjmp_buf trial_exit;
+static void leave_trial(int) { siglongjmp(trial_exit, 1); }
 
-[[maybe_unused]] bool runs(void (*trial)()) {
+bool runs(void (*trial)()) {
   struct sigaction guard {}, before {};
   guard.sa_handler = leave_trial;
   sigemptyset(&guard.sa_mask);
@@ -32,6 +31,8 @@ void leave_trial(int) { siglongjmp(trial_exit, 1); }
   sigaction(SIGILL, &before, nullptr);
   return good;
 }
+
+namespace {
 
 // One instruction of each group; the results go to `sink` so that none is optimised away.
 [[maybe_unused]] volatile int sink;

@@ -13,6 +13,8 @@ struct Feature {
 };
 
 const std::vector<Feature>& features();
+// Whether the trial came to its end; SIGILL is caught. Not for two threads at a time.
+bool runs(void (*trial)());
 // Paths every instruction of which ran here; best first.
 const std::vector<const Ops*>& usable_paths();
 const Ops& active();
