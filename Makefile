@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers bench demo clean
+.PHONY: setup check test test-peers bench bench-peers demo clean
 
 setup: $(VENV)/.installed
 
@@ -49,8 +49,20 @@ test: setup build/native/.tested
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q
 
+RESULTS := benchmarks/results
+
 bench: setup
-	$(BIN)/h2q bench kernels
+	$(BIN)/h2q bench codec --out $(RESULTS)
+	$(BIN)/h2q bench kernels --out $(RESULTS)
+
+# llama.cpp is built from source for this very processor, so that it is as fast as it can be.
+$(VENV)/.bench-peers: $(VENV)/.installed requirements/bench-peers.txt
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-peers.txt
+	@touch $@
+
+bench-peers: $(VENV)/.bench-peers
+	$(BIN)/python benchmarks/peers/measure.py --out $(RESULTS) > /dev/null
 
 demo: setup
 	$(BIN)/h2q demo

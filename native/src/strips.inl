@@ -228,23 +228,6 @@ void panel_sums(const PlaneView& plane, int panel, int first, int last, const in
   }
 }
 
-// Multiply-adds from registers to registers, as fast as the path's dot goes; what a benchmark holds products against.
-template <int... i>
-inline int64_t repeat_dots(int64_t rounds, std::integer_sequence<int, i...>) {
-  alignas(64) uint8_t ones[kWidth];
-  for (auto& one : ones) one = 1;
-  const int8_t fours[4] = {1, 1, 1, 1};
-  const Bytes levels = load_levels(ones);
-  const Four x = broadcast(fours);
-  Sums sum[] = {(static_cast<void>(i), no_sums())...};
-  for (int64_t round = 0; round < rounds; ++round) ((sum[i] = dot(sum[i], levels, x)), ...);
-  int32_t kept[kWidth / 4] = {};
-  (add_sums(kept, sum[i]), ...);
-  return kept[0] == static_cast<int32_t>(4 * sizeof...(i) * rounds) ? int64_t{kWidth} * sizeof...(i) * rounds : 0;
-}
-
-int64_t dots(int64_t rounds) { return repeat_dots(rounds, std::make_integer_sequence<int, kBudget>{}); }
-
 // Rows of the result: the planes' sums (plane, token, 16 R), freed of the levels' bias, scaled and added.
 void finish(const PlaneView* planes, int count, int panel, const int32_t* sums, int tile_tokens,
             const ActivationView& x, int first, int last, float* out) {
