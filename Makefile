@@ -1,4 +1,4 @@
-# Five verbs and a half, the same by hand and in CI. `make test` or `make demo` alone sets everything up.
+# The same verbs by hand and in CI. `make test` or `make demo` alone sets everything up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -36,6 +36,7 @@ CONTEXT_BYTES = 1 << 20
 
 _P, _S, _I, _L = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int64
 SIGNATURES: dict[str, tuple[Any, ...]] = {  # result, arguments
+    "ggml_log_set": (None, _P, _P),
     "ggml_free": (None, _P),
     "ggml_new_tensor_2d": (_P, _P, _I, _L, _L),
     "ggml_mul_mat": (_P, _P, _P, _P),
@@ -60,6 +61,9 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {  # result, arguments
 }
 
 
+_Listener = ctypes.CFUNCTYPE(None, _I, ctypes.c_char_p, _P)
+
+
 class _InitParameters(ctypes.Structure):
     _fields_ = (("mem_size", _S), ("mem_buffer", _P), ("no_alloc", ctypes.c_bool))
 
@@ -80,6 +84,8 @@ class Ggml:
         self.version = version("llama-cpp-python")
         self.init = self._function("ggml_init", (_P, _InitParameters))
         self._functions = {n: self._function(n, s) for n, s in SIGNATURES.items()}
+        self._quiet = _Listener(lambda level, words, data: None)  # kept alive for the library
+        self.log_set(self._quiet, None)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return self._functions[f"ggml_{name}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from h2q import kernels
 from h2q.bench.layers import float_rows, input_rows, prefill_rows, small_rows
 from h2q.bench.machine import machine
 from h2q.bench.materials import Materials, Sizes
@@ -38,5 +39,9 @@ def bench_kernels(mebibytes: int = 256, progress: ProgressListener = silent) -> 
         progress(Progress("bench kernels", index, len(GROUPS)))
         rows += group(materials)
     progress(Progress("bench kernels", len(GROUPS), len(GROUPS)))
-    results = {row.name: row.document() for row in rows}
-    return {"machine": machine(), "mebibytes": mebibytes, "results": results}
+    return {
+        "machine": machine(),
+        "paths": [path for path in kernels.available() if path != "numpy"],
+        "mebibytes": mebibytes,
+        "results": {row.name: row.document() for row in rows},
+    }

@@ -16,10 +16,29 @@ class Target:
     least: float | None = None
     most: float | None = None
 
-    def reached(self, row: Row) -> bool:
-        figure = row.value if self.of == "value" else row.ratio
+    def figure(self, row: Row) -> float:
+        """What is compared."""
+        return row.value if self.of == "value" else row.ratio
+
+    def holds(self, figure: float) -> bool:
+        """Whether a figure is within the bounds."""
         above = self.least is None or figure >= self.least
         return above and (self.most is None or figure <= self.most)
+
+    def at_limit(self, row: Row, limit: Limit) -> float:
+        """The figure if the row took no longer than its limit: a speed grows, a time shrinks."""
+        share = limit.seconds / row.timing.best
+        return self.figure(row) / share if self.most is None else self.figure(row) * share
+
+    def document(self, row: Row) -> dict[str, Any]:
+        """Plain JSON types: the bound, whether it is reached, what the binding limit would give."""
+        bounds = {"least": self.least, "most": self.most}
+        asked = {name: number for name, number in bounds.items() if number is not None}
+        out: dict[str, Any] = {"of": self.of, **asked, "reached": self.holds(self.figure(row))}
+        if row.limit is not None:
+            best = self.at_limit(row, row.limit)
+            out |= {"at_limit": best, "limit_allows": self.holds(best)}
+        return out
 
 
 @dataclass(frozen=True)
@@ -59,9 +78,7 @@ class Row:
             "ratio_to": self.ratio_to,
         }
         if self.target:
-            bounds = {"least": self.target.least, "most": self.target.most}
-            asked = {name: number for name, number in bounds.items() if number is not None}
-            out["target"] = {"of": self.target.of, **asked, "reached": self.target.reached(self)}
+            out["target"] = self.target.document(self)
         if self.limits:
             out["limits"] = [
                 {**asdict(limit), "share": limit.seconds / self.timing.best}

@@ -78,6 +78,8 @@ def _kernel_words(row: Mapping[str, Any]) -> str:
         unit = row["unit"] if target["of"] == "value" else "x"
         verdict = "reached" if target["reached"] else "NOT reached"
         words += f"; {asked} {_figure(number, unit)}: {verdict}"
+        if not target["reached"] and "at_limit" in target:
+            words += f" (the limit is at {_figure(target['at_limit'], unit)})"
     if limits := row.get("limits"):
         bound = max(limits, key=lambda limit: limit["seconds"])
         words += f"; limit: {bound['by']}, {bound['share']:.0%} of it"
