@@ -202,6 +202,9 @@ def main() -> int:
     except H2QError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    for name, row in document["results"].items():
+        if name.startswith("K=2 against"):
+            print(f"{name}: {row['ratio']:.2f} x {row['ratio_to']}", file=sys.stderr)
     print(json.dumps(document))
     return 0
 
