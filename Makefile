@@ -7,7 +7,7 @@ TOOLS_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"  # cmake looks for ninja there
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers test-arm test-sanitize build-macos bench demo clean
+.PHONY: setup check test test-peers test-arm test-sanitize build-macos bench bench-peers demo clean
 
 setup: $(VENV)/.installed
 
@@ -90,8 +90,20 @@ build-macos: $(VENV)/.macos
 	$(TOOLS_PATH) $(BIN)/cmake --build build/macos -- --quiet
 	$(BIN)/python tools/check_macho.py build/macos
 
+RESULTS := benchmarks/results
+
 bench: setup
-	$(BIN)/h2q bench kernels
+	$(BIN)/h2q bench codec --out $(RESULTS)
+	$(BIN)/h2q bench kernels --out $(RESULTS)
+
+# llama.cpp is built from source for this very processor, so that it is as fast as it can be.
+$(VENV)/.bench-peers: $(VENV)/.installed requirements/bench-peers.txt
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-peers.txt
+	@touch $@
+
+bench-peers: $(VENV)/.bench-peers
+	$(BIN)/python benchmarks/peers/measure.py --out $(RESULTS) > /dev/null
 
 demo: setup
 	$(BIN)/h2q demo
