@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers bench demo clean
+.PHONY: setup check test test-peers test-sanitize bench demo clean
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,14 @@ build/native/.tested: $(VENV)/.installed $(TESTS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 	@touch $@
+
+# Minutes: every path is compiled twice more. Not for continuous integration.
+test-sanitize: setup
+	for kind in thread address; do \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S native -B build/$$kind -G Ninja -DH2Q_SANITIZE=$$kind && \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$$kind && \
+	  $(BIN)/ctest --test-dir build/$$kind --output-on-failure || exit 1; \
+	done
 
 check: setup
 	$(BIN)/ruff check .

@@ -194,7 +194,7 @@ NB_MODULE(_native, m) {
     return out;
   });
   m.def("use", [](const std::string& path) { h2q::use(path); });
-  m.def("set_threads", &h2q::set_pool_threads);
+  m.def("set_threads", &h2q::set_pool_threads, nb::call_guard<nb::gil_scoped_release>());
   m.def("threads", &h2q::pool_threads);
   m.def("rotate", &rotate);
   m.def("quantize", &quantize);

@@ -12,6 +12,8 @@ struct Feature {
   bool found, executed;
 };
 
+// Whether a function runs to its end on this processor; an illegal instruction in it is survived.
+bool executes(void (*trial)());
 const std::vector<Feature>& features();
 // Paths every instruction of which ran here; best first.
 const std::vector<const Ops*>& usable_paths();

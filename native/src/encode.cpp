@@ -36,7 +36,7 @@ struct Worker {
   Worker(int bits, int lanes, int most_steps)
       : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(most_steps) * lanes),
         shares(static_cast<size_t>(most_steps) * 16),
-        costs(static_cast<size_t>(2 * kStates >> bits) * lanes),
+        costs(static_cast<size_t>(2 * ((kStates >> bits) + kSpareCosts)) * lanes),
         choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(most_steps) * lanes) {}
 };
 
@@ -73,12 +73,14 @@ class Encoder {
     lookahead = std::clamp(lookahead, 0, width) * 16 / plane_.steps / 4 * 4;
     const int most = std::min(commit + lookahead, width) / 4 * plane_.steps;
     std::vector<Worker> workers;
-    for (int i = 0; i < pool_threads(); ++i) workers.emplace_back(plane_.tables->bits, lanes_, most);
+    const int threads = pool_threads();  // for the whole of this encoding, whatever happens to the pool
+    for (int i = 0; i < threads; ++i) workers.emplace_back(plane_.tables->bits, lanes_, most);
     for (int begin = 0; begin < width; begin += commit) {
       const int end = std::min(width, begin + commit), seen = std::min(width, end + lookahead);
-      parallel_for(static_cast<int>(units_.size()), [&](int index, int worker) {
+      const auto block = [&](int index, int worker) {
         code(units_[static_cast<size_t>(index)], begin, end, seen, workers[static_cast<size_t>(worker)]);
-      });
+      };
+      parallel_for(static_cast<int>(units_.size()), block, threads);
       if (progress && !progress(static_cast<double>(end) / width)) return EncodeResult::cancelled;
     }
     return EncodeResult::done;

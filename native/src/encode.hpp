@@ -28,6 +28,7 @@ constexpr int renormalise_every(int bits) {
 }
 
 constexpr int kFewestLanes = 8;
+constexpr int kSpareCosts = 16;  // lines of costs that are left out
 constexpr int kRevised = 32;  // steps that are traced back whenever a search tells its best path so far
 constexpr int kChoiceWords = 128;  // 16-bit words that hold one lane's choices at one step
 
@@ -36,7 +37,7 @@ struct SearchJob {
   int lanes, steps, keep;  // the first `keep` steps of the best path are wanted
   const float* targets;    // (steps, lanes), level units
   const uint16_t* start;   // state of each lane before the first step; the end is free
-  int16_t* costs;          // scratch: (2, 4096 >> bits, lanes)
+  int16_t* costs;          // scratch: (2, (4096 >> bits) + kSpareCosts, lanes)
   int16_t* choices;        // scratch: (steps, kChoiceWords, lanes)
   uint16_t* path;          // out: states (keep, lanes); (steps, lanes) with a listener
   // Every `group` steps the listener hears the best path so far, of which the last kRevised steps may be news, and may
