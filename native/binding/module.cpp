@@ -10,6 +10,7 @@
 
 #include "dispatch.hpp"
 #include "pool.hpp"
+#include "references.hpp"
 
 namespace nb = nanobind;
 
@@ -208,13 +209,13 @@ NB_MODULE(_native, m) {
   m.def("swiglu", &swiglu);
   m.def("rope", &rope);
   m.def("attention", &attention);
-  m.def("read_words", [](In<uint64_t, 1> words) {
+  m.def("read_forms", &h2q::read_forms);
+  m.def("read_words", [](In<uint64_t, 1> words, int form) {
+    require(form >= 0 && form < h2q::read_forms(), "there is no such way to read");
     nb::gil_scoped_release release;
-    return h2q::read_words(words.data(), static_cast<int64_t>(words.shape(0)));
+    return h2q::read_words(words.data(), static_cast<int64_t>(words.shape(0)), form);
   });
-  m.def("repeat_dots", [](int64_t rounds) {
-    nb::gil_scoped_release release;
-    return h2q::repeat_dots(rounds);
-  });
+  m.def("repeat_dots", &h2q::repeat_dots, nb::call_guard<nb::gil_scoped_release>());
+  m.def("synchronise", &h2q::synchronise, nb::call_guard<nb::gil_scoped_release>());
   bind_encode(m);
 }

@@ -36,8 +36,4 @@ void normalise(const float* x, const float* weight, float eps, int tokens, int w
 void gate(const float* gate, const float* up, int64_t count, float* out);
 void positions(const float* x, const float* cos, const float* sin, int tokens, int heads, int width, float* out);
 
-// What benchmarks compare with: the sum of a buffer's words, and multiply-adds on every thread.
-uint64_t read_words(const uint64_t* words, int64_t count);
-int64_t repeat_dots(int64_t rounds);
-
 }  // namespace h2q

@@ -3,7 +3,7 @@ bits.
 
 `using("numpy")` forces the twins, `using(path)` one of the native paths of `available()`;
 H2Q_KERNEL does so for a whole process. Without the extension the twins do the work and
-`load_error()` says why.
+`load_error()` says why. `kernels.references` is what their speed is held against.
 """
 
 from h2q.kernels.operations import (

@@ -76,6 +76,26 @@ def threads() -> int:
     return int(_native.threads()) if _native else 1
 
 
+def read_forms() -> int:
+    """See h2q.kernels.references."""
+    return int(_native.read_forms())
+
+
+def read_words(words: npt.NDArray[np.uint64], form: int) -> int:
+    """See h2q.kernels.references."""
+    return int(_call(_native.read_words, words, form))
+
+
+def repeat_dots(rounds: int) -> int:
+    """See h2q.kernels.references."""
+    return int(_native.repeat_dots(rounds))
+
+
+def synchronise(rounds: int, meet: bool) -> int:
+    """See h2q.kernels.references."""
+    return int(_native.synchronise(rounds, meet))
+
+
 def rotate(x: FloatArray, rotation: Rotation) -> FloatArray:
     """See h2q.geometry.rotation.rotate."""
     return _rotated(x, rotation, False)
