@@ -21,9 +21,19 @@ from h2q.kernels.operations import (
     swiglu,
     unrotate,
 )
-from h2q.kernels.paths import available, features, load_error, path, set_threads, threads, using
+from h2q.kernels.paths import (
+    NUMPY,
+    available,
+    features,
+    load_error,
+    path,
+    set_threads,
+    threads,
+    using,
+)
 
 __all__ = [
+    "NUMPY",
     "attention",
     "available",
     "decode_plane",
