@@ -1,12 +1,13 @@
-# The same verbs by hand and in CI. `make test` or `make demo` alone sets everything up.
+# The verbs, the same by hand and in CI. `make test` or `make demo` alone sets everything up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+TOOLS_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"  # cmake looks for ninja there
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers test-sanitize bench bench-peers demo clean
+.PHONY: setup check test test-peers test-arm test-sanitize build-macos bench bench-peers demo clean
 
 setup: $(VENV)/.installed
 
@@ -31,8 +32,8 @@ $(VENV)/.peers: $(VENV)/.installed requirements/peers.txt
 	@touch $@
 
 build/native/.tested: $(VENV)/.installed $(TESTS)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -S native -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build build/native
+	$(TOOLS_PATH) $(BIN)/cmake -S native -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release
+	$(TOOLS_PATH) $(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 	@touch $@
 
@@ -56,6 +57,38 @@ test: setup build/native/.tested
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q
+
+# Debian's packages for another processor; whoever may, installs them.
+ARM_TOOLS := aarch64-linux-gnu-g++ qemu-aarch64
+ARM_PACKAGES := g++-aarch64-linux-gnu qemu-user
+
+# All but the extension, which other processors' builds have no use for.
+$(VENV)/.tools: $(VENV)/.uv pyproject.toml uv.lock
+	$(BIN)/uv sync --quiet --locked --inexact --no-install-project --python $(BIN)/python
+	@touch $@
+
+test-arm: $(VENV)/.tools
+	@command -v $(ARM_TOOLS) | wc -l | grep -qx 2 || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $(ARM_PACKAGES) > /dev/null; } || { \
+	  echo "make test-arm needs $(ARM_TOOLS): apt-get install $(ARM_PACKAGES)" >&2; exit 1; }
+	@mkdir -p build
+	@$(TOOLS_PATH) $(BIN)/cmake -S native -B build/arm -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_TOOLCHAIN_FILE=toolchains/linux-arm64.cmake -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/arm.log || { \
+	  cat build/arm.log; exit 1; }
+	$(TOOLS_PATH) $(BIN)/cmake --build build/arm -- --quiet
+	$(BIN)/ctest --test-dir build/arm --output-on-failure -j 2
+
+$(VENV)/.macos: $(VENV)/.tools requirements/macos.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/macos.txt
+	@touch $@
+
+build-macos: $(VENV)/.macos
+	@mkdir -p build
+	@$(TOOLS_PATH) $(BIN)/cmake -S native -B build/macos -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_TOOLCHAIN_FILE=toolchains/macos-arm64.cmake -DH2Q_PYTHON="$(CURDIR)/$(BIN)/python" \
+	  -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/macos.log || { cat build/macos.log; exit 1; }
+	$(TOOLS_PATH) $(BIN)/cmake --build build/macos -- --quiet
+	$(BIN)/python tools/check_macho.py build/macos
 
 RESULTS := benchmarks/results
 

@@ -41,6 +41,13 @@ uint8_t nibble_entry(const CodeTables& t, int step, int nibble, int value) {
   return static_cast<uint8_t>((index & 15) | index >> 4 << 7);
 }
 
+uint8_t window_entry(const CodeTables& t, int from, int nibble, int value) {
+  int index = 0;
+  for (int i = 0; i < 4; ++i)
+    if (value >> i & 1) index ^= t.columns[(4 * nibble + i - from + kWindow) % kWindow];
+  return static_cast<uint8_t>(index);
+}
+
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
@@ -64,6 +71,10 @@ void set_code_tables(int bits, const uint8_t* columns, const int8_t* levels) {
       for (int value = 0; value < 16; ++value)
         t.nibble[step][nibble][value] = nibble_entry(t, step, nibble, value);
   }
+  for (int from = 0; from < 4; ++from)
+    for (int nibble = 0; nibble < 3; ++nibble)
+      for (int value = 0; value < 16; ++value)
+        t.windows[from][nibble][value] = window_entry(t, from, nibble, value);
 }
 
 PlaneView plane_layout(int bits, int rows, int cols) {

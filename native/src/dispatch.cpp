@@ -15,6 +15,7 @@
 #include "cores.hpp"
 
 namespace h2q {
+
 namespace {
 
 // One instruction of each group; the results go to `sink` so that none is optimised away.

@@ -57,7 +57,7 @@ struct Levels {
 template <typename Reader, int kTokens, int kFirst>
 struct Strip {
   template <int k, int... q>
-  static H2Q_INLINE void token(const Bytes* levels, Sums* sum, const int8_t* four, std::integer_sequence<int, q...>) {
+  static H2Q_INLINE void token(const Bytes* levels, Sums* sum, Token<k> four, std::integer_sequence<int, q...>) {
     const Four x = broadcast(four);
     ((sum[q * kTokens + k] = dot(sum[q * kTokens + k], levels[q], x)), ...);
   }
@@ -68,7 +68,7 @@ struct Strip {
   template <int... q, int... k>
   static H2Q_INLINE void multiply(const Bytes* levels, Sums* sum, const int8_t* fours,
                                   std::integer_sequence<int, q...> all, std::integer_sequence<int, k...>) {
-    (token<k>(levels, sum, fours + 4 * k, all), ...);
+    (token<k>(levels, sum, {fours}, all), ...);
   }
   template <int q, int... k>
   static H2Q_INLINE void put(int32_t* rows, int height, const Sums* sum, std::integer_sequence<int, k...>) {

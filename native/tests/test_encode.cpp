@@ -43,11 +43,13 @@ std::vector<int> plain_path(const h2q::CodeTables& t, const std::vector<float>& 
   std::vector<std::vector<int>> from(x.size(), std::vector<int>(h2q::kStates));
   costs[static_cast<size_t>(start)] = 0;
   for (size_t step = 0; step < x.size(); ++step) {
+    const float near = std::clamp(x[step], -h2q::kFarthest, h2q::kFarthest);
+    const float beyond = std::max(std::fabs(near) - h2q::kOutermost, 0.0f);
     for (int s = 0; s < h2q::kStates; ++s) {
       int best = s >> t.bits;
       for (int j = 1; j < ways; ++j)
         if (const int other = (s >> t.bits) + j * groups; costs[size_t(other)] < costs[size_t(best)]) best = other;
-      const float e = x[step] - static_cast<float>(t.state_levels[s]), v = e * e * rule.factor;
+      const float e = near - static_cast<float>(t.state_levels[s]), v = (e * e - beyond * beyond) * rule.factor;
       const float cap = static_cast<float>(rule.cap);
       next[size_t(s)] = costs[size_t(best)] + static_cast<int>((v < cap ? v : cap) + 0.5f);
       from[step][size_t(s)] = best;

@@ -150,8 +150,8 @@ def encode_plane(
     target: FloatArray,
     bits: int,
     feedback: FloatArray | None = None,
-    commit: int = 16,
-    lookahead: int = 32,
+    commit: int = 12,
+    lookahead: int = 24,
     progress: Callable[[float], bool] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """See h2q.codec.encode.encode_plane."""
