@@ -49,14 +49,9 @@ def bench(
 
 
 def _measured(what: str, mebibytes: int, listen: ProgressListener) -> dict[str, Any]:
-    from importlib import import_module
+    from h2q.bench import bench_codec, bench_kernels
 
-    if what == "kernels":
-        from h2q.bench import bench_kernels
-
-        return bench_kernels(mebibytes, listen)
-    document: dict[str, Any] = import_module("h2q.bench.codec").bench_codec(listen)
-    return document
+    return bench_kernels(mebibytes, listen) if what == "kernels" else bench_codec(listen)
 
 
 def _target(what: str, mebibytes: int, out: Path | None, slug: str) -> Path | None:
