@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ggml import FOUR_BITS, PATTERN_ROWS, TYPES, Ggml, Product, products
 from h2q import kernels
 from h2q.bench import machine, slug, write_result
+from h2q.bench.machine import Neighbours
 from h2q.bench.materials import Materials, Sizes
 from h2q.bench.products import multiply_adds, product
 from h2q.bench.references import counts, in_words, read_limit, read_time, reads
@@ -171,7 +172,7 @@ def fastest_row(rows: list[Row], shape: str, threads: int, target: Target | None
 
 def measured(mebibytes: int) -> dict[str, Any]:
     """All rows, as `h2q bench` has them."""
-    ggml, materials = Ggml(), Materials(Sizes.of(mebibytes))
+    neighbours, ggml, materials = Neighbours(), Ggml(), Materials(Sizes.of(mebibytes))
     sizes = materials.sizes
     seconds = min(SECONDS, sizes.seconds)
     memory = field(materials, (materials.two, materials.refinements[0]), 1)
@@ -184,7 +185,12 @@ def measured(mebibytes: int) -> dict[str, Any]:
         rows += [fastest_row(rows, arena.shape, threads, target) for threads in counts()]
     results = {row.name: row.document() for row in rows}
     about = {**machine(), "llama_cpp_python": ggml.version}
-    return {"machine": about, "mebibytes": mebibytes, "results": results}
+    return {
+        "machine": about,
+        "mebibytes": mebibytes,
+        "busy_elsewhere": neighbours.share(),
+        "results": results,
+    }
 
 
 def main() -> int:
