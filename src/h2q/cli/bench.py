@@ -45,7 +45,10 @@ def bench(
         return
     words = _kernel_words if what == "kernels" else _codec_words
     rows = [(name, words(row)) for name, row in document["results"].items()]
-    table(f"{what} on {document['machine']['processor']}", rows)
+    title = f"{what} on {document['machine']['processor']}"
+    if "busy_elsewhere" in document:
+        title += f", {document['busy_elsewhere']:.0%} of it busy with something else"
+    table(title, rows)
 
 
 def _measured(what: str, mebibytes: int, listen: ProgressListener) -> dict[str, Any]:
