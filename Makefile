@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers bench demo clean
+.PHONY: setup check test test-peers fuzz bench demo clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ $(VENV)/.peers: $(VENV)/.installed requirements/peers.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.installed requirements/fuzz.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
+	@touch $@
+
 build/native/.tested: $(VENV)/.installed $(TESTS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -S native -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build build/native
@@ -48,6 +52,11 @@ test: setup build/native/.tested
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q
+
+FUZZ_SECONDS ?= 60
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/gguf_header.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024
 
 bench: setup
 	$(BIN)/h2q bench kernels

@@ -15,13 +15,14 @@ Piece = tuple[str, float, int]
 
 
 class Stories:
-    """A Source. The file holds rotary pairs side by side; Hugging Face keeps halves."""
+    """A Source, its tokenizer aside. The file holds rotary pairs side by side; Hugging Face keeps
+    halves.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "stories260K.bin"
         sizes = np.fromfile(path, np.int32, HEADER)
         width, inner, layers, heads, shared, vocabulary, context = map(int, sizes)
-        self.tokenizer_path = folder / "tok512.model"
         self.spec = ModelSpec(
             family="llama",
             vocab_size=abs(vocabulary),

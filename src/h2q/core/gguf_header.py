@@ -99,9 +99,14 @@ def read_gguf_header(path: Path, error: type[H2QError]) -> GGUFHeader:
     try:
         size = path.stat().st_size
         with path.open("rb", buffering=BUFFER) as file:
-            return _Parser(file, size, path.name, error).header()
+            return parse_gguf_header(file, size, path.name, error)
     except OSError as problem:
         raise error(f"The file cannot be read: {problem.strerror}.", where=path.name) from problem
+
+
+def parse_gguf_header(file: BinaryIO, size: int, where: str, error: type[H2QError]) -> GGUFHeader:
+    """The header of an opened file of `size` bytes, which messages call `where`."""
+    return _Parser(file, size, where, error).header()
 
 
 class _Parser:

@@ -17,6 +17,7 @@ from h2q.sources.gguf_blocks import read_weights, require_readable
 from h2q.sources.gguf_config import model_spec
 from h2q.sources.gguf_names import OUTPUT, gguf_name, in_halves
 from h2q.sources.gguf_shards import open_shards
+from h2q.sources.gguf_tokenizer import tokenizer_json
 from h2q.sources.gguf_vocabulary import read_vocabulary
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -57,6 +58,14 @@ class GGUFSource:
             raise SourceError(f"There is no tensor {shown(name)}.", where=self.path.name)
         path, place = self._places[name]
         return in_halves(name, read_weights(path, place), self.spec)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as the text of a tokenizer.json, made from the metadata."""
+        return tokenizer_json(self._vocabulary)
+
+    def chat_template(self) -> str | None:
+        """The Jinja template of a conversation, where the file has one."""
+        return self._metadata.text("tokenizer.chat_template")
 
     def _require_tensors(self) -> None:
         left = dict(self._tensors)
