@@ -21,11 +21,21 @@ from h2q.kernels.operations import (
     swiglu,
     unrotate,
 )
-from h2q.kernels.paths import available, features, load_error, path, set_threads, threads, using
+from h2q.kernels.paths import (
+    available,
+    cores,
+    features,
+    load_error,
+    path,
+    set_threads,
+    threads,
+    using,
+)
 
 __all__ = [
     "attention",
     "available",
+    "cores",
     "decode_plane",
     "encode_plane",
     "features",
