@@ -44,8 +44,8 @@ build/native/.tested: $(VENV)/.installed $(TESTS)
 # Minutes: every path is compiled twice more. Not for continuous integration.
 test-sanitize: setup
 	for kind in thread address; do \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S native -B build/$$kind -G Ninja -DH2Q_SANITIZE=$$kind && \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/$$kind && \
+	  $(TOOLS_PATH) cmake -S native -B build/$$kind -G Ninja -DH2Q_SANITIZE=$$kind && \
+	  $(TOOLS_PATH) cmake --build build/$$kind && \
 	  $(BIN)/ctest --test-dir build/$$kind --output-on-failure || exit 1; \
 	done
 
@@ -76,7 +76,7 @@ test-arm: $(VENV)/.tools
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $(ARM_PACKAGES) > /dev/null; } || { \
 	  echo "make test-arm needs $(ARM_TOOLS): apt-get install $(ARM_PACKAGES)" >&2; exit 1; }
 	@mkdir -p build
-	@$(TOOLS_PATH) $(BIN)/cmake -S native -B build/arm -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	@[ -f build/arm/build.ninja ] || $(TOOLS_PATH) $(BIN)/cmake -S native -B build/arm -G Ninja -DCMAKE_BUILD_TYPE=Release \
 	  -DCMAKE_TOOLCHAIN_FILE=toolchains/linux-arm64.cmake -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/arm.log || { \
 	  cat build/arm.log; exit 1; }
 	$(TOOLS_PATH) $(BIN)/cmake --build build/arm -- --quiet
@@ -88,7 +88,7 @@ $(VENV)/.macos: $(VENV)/.tools requirements/macos.txt
 
 build-macos: $(VENV)/.macos
 	@mkdir -p build
-	@$(TOOLS_PATH) $(BIN)/cmake -S native -B build/macos -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	@[ -f build/macos/build.ninja ] || $(TOOLS_PATH) $(BIN)/cmake -S native -B build/macos -G Ninja -DCMAKE_BUILD_TYPE=Release \
 	  -DCMAKE_TOOLCHAIN_FILE=toolchains/macos-arm64.cmake -DH2Q_PYTHON="$(CURDIR)/$(BIN)/python" \
 	  -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/macos.log || { cat build/macos.log; exit 1; }
 	$(TOOLS_PATH) $(BIN)/cmake --build build/macos -- --quiet

@@ -85,10 +85,14 @@ def test_eval_on_a_text(seed_path: Path, tmp_path: Path) -> None:
     assert found["perplexity_original"] > 1
 
 
-def test_doctor() -> None:
+def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("H2Q_THREADS", raising=False)
     found = document(h2q("doctor", "--json"))
     assert found["kernel"] == found["available"][0]
     assert set(found["features"].get("avx2", {"found": 0, "executed": 0})) == {"found", "executed"}
+    assert found["performance_cores"] >= 1
+    assert found["performance_cores"] + found["efficiency_cores"] <= found["cores"]
+    assert found["threads"] == found["performance_cores"]
 
 
 def test_bench_of_the_kernels(tmp_path: Path) -> None:

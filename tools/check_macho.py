@@ -17,7 +17,6 @@ LC_SYMTAB, LC_SEGMENT_64, LC_BUILD_VERSION, PLATFORM_MACOS = 0x2, 0x19, 0x32, 1
 PAGE = 16 * 1024
 UNDEFINED = 0  # N_TYPE of a symbol that is defined elsewhere
 SYMBOLS = ("__ZN3h2q8ops_neonEv", "__ZN3h2q12ops_portableEv")
-PROGRAMS = ("test_guard", "test_paths", "test_encode")
 LIBRARY = "libh2q_core.a"
 
 
@@ -73,12 +72,20 @@ def members(archive: bytes) -> Iterator[bytes]:
         at += 60 + size + size % 2
 
 
+def programs(folder: Path) -> list[str]:
+    """The test programs. Raises ValueError when there is none."""
+    names = sorted(path.name for path in folder.glob("test_*") if path.is_file())
+    if not names:
+        raise ValueError("holds no test programs")
+    return names
+
+
 def examine(folder: Path) -> list[str]:
     """One sentence per fault."""
     objects = [parse(member) for member in members((folder / LIBRARY).read_bytes())]
     defined = frozenset[str]().union(*(found.symbols for found in objects))
     faults = [f"{LIBRARY} lacks {symbol}." for symbol in SYMBOLS if symbol not in defined]
-    for name in PROGRAMS:
+    for name in programs(folder):
         found = parse((folder / name).read_bytes())
         faults += [f"{name} lacks {symbol}." for symbol in SYMBOLS if symbol not in found.symbols]
         if found.platform != PLATFORM_MACOS:
@@ -94,9 +101,12 @@ def main() -> int:
         faults = examine(folder)
     except (OSError, ValueError, struct.error) as error:
         faults = [f"{folder}: {error}"]
-    built = f"{LIBRARY}, {', '.join(PROGRAMS)}"
-    print("\n".join(faults) or f"{built}: macOS on ARM, path neon inside, 16 KiB pages.")
-    return 1 if faults else 0
+    if faults:
+        print("\n".join(faults))
+        return 1
+    built = ", ".join([LIBRARY, *programs(folder)])
+    print(f"{built}: macOS on ARM, path neon inside, 16 KiB pages.")
+    return 0
 
 
 if __name__ == "__main__":

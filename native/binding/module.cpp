@@ -1,12 +1,14 @@
 // The seam to Python: check shapes, release the interpreter lock, call. Names and shapes as in h2q/kernels/native.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arrays.hpp"
@@ -205,6 +207,10 @@ NB_MODULE(_native, m) {
     return out;
   });
   m.def("use", [](const std::string& path) { h2q::use(path); });
+  m.def("cores", [] {
+    const h2q::Cores cores = h2q::usable_cores();
+    return std::pair(cores.performance, cores.efficiency);
+  });
   m.def("set_threads", &h2q::set_pool_threads, nb::call_guard<nb::gil_scoped_release>());
   m.def("threads", &h2q::pool_threads);
   m.def("rotate", &rotate);

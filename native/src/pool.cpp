@@ -94,7 +94,7 @@ class Bed {
 // Never destroyed, so that nobody can be left inside. Threads come and go only in the hands of who holds the door.
 class Pool {
  public:
-  Pool() : wanted_(performance_cores()) {}
+  Pool() : wanted_(std::min(kMostThreads, performance_cores())) {}
 
   int size() const { return wanted_.load(std::memory_order_relaxed); }
 

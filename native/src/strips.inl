@@ -87,18 +87,28 @@ struct Strip {
       const int8_t* x = w.x + tile * w.tile_stride + first / w.steps * 4 * kTokens;
       int32_t* rows = w.sums + static_cast<int64_t>(tile) * kTokens * height + lane / 4;
       Sums sum[] = {(static_cast<void>(cell), no_sums())...};
-      Bytes now[sizeof...(q)], next[sizeof...(q)];  // the next line is decoded while this one is multiplied
-      reader.read(codes);
-      decode(reader, now, all);
-      for (int left = w.count; left > 1; --left, x += x_stride) {
-        codes += reader.stride;
+      Bytes now[sizeof...(q)];
+      if constexpr (requires { typename Reader::AtOnce; }) {
+        for (int left = w.count; left > 0; --left, codes += reader.stride, x += x_stride) {
+          reader.read(codes);
+          if constexpr (kFirst == 0) reader.prefetch(codes);
+          decode(reader, now, all);
+          multiply(now, sum, x, all, kEvery);
+        }
+      } else {
+        Bytes next[sizeof...(q)];  // decoded while the line before is multiplied
         reader.read(codes);
-        if constexpr (kFirst == 0) reader.prefetch(codes);
-        decode(reader, next, all);
+        decode(reader, now, all);
+        for (int left = w.count; left > 1; --left, x += x_stride) {
+          codes += reader.stride;
+          reader.read(codes);
+          if constexpr (kFirst == 0) reader.prefetch(codes);
+          decode(reader, next, all);
+          multiply(now, sum, x, all, kEvery);
+          ((now[q] = next[q]), ...);
+        }
         multiply(now, sum, x, all, kEvery);
-        ((now[q] = next[q]), ...);
       }
-      multiply(now, sum, x, all, kEvery);
       (put<q>(rows + (first + q) % w.steps * 16, height, sum, kEvery), ...);
     }
   }

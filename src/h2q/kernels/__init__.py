@@ -24,6 +24,7 @@ from h2q.kernels.operations import (
 from h2q.kernels.paths import (
     NUMPY,
     available,
+    cores,
     features,
     load_error,
     path,
@@ -36,6 +37,7 @@ __all__ = [
     "NUMPY",
     "attention",
     "available",
+    "cores",
     "decode_plane",
     "encode_plane",
     "features",

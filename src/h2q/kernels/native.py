@@ -42,7 +42,8 @@ def set_code(bits: int, columns: Sequence[int], levels: npt.NDArray[np.int8]) ->
 if _native:
     for _bits, _columns in COLUMNS.items():
         set_code(_bits, _columns, LEVELS[_bits])
-    _native.set_threads(settings.threads())
+    if (_threads := settings.threads()) is not None:
+        _native.set_threads(_threads)
 
 
 def load_error() -> str:
@@ -74,6 +75,11 @@ def set_threads(count: int) -> None:
 def threads() -> int:
     """Threads that take part in an operation."""
     return int(_native.threads()) if _native else 1
+
+
+def cores() -> tuple[int, int]:
+    """Usable cores for performance and for efficiency; the second is 0 where there is one kind."""
+    return tuple(_native.cores()) if _native else (settings.usable_cores(), 0)
 
 
 def read_forms() -> int:

@@ -87,5 +87,10 @@ def set_threads(count: int) -> None:
 
 
 def threads() -> int:
-    """Threads that take part in an operation."""
+    """Threads that take part in an operation; unless told, one for each core for performance."""
     return native.threads()
+
+
+def cores() -> tuple[int, int]:
+    """Usable cores for performance and for efficiency; the second is 0 where there is one kind."""
+    return native.cores()
