@@ -1,12 +1,13 @@
-# Five verbs and a half, the same by hand and in CI. `make test` or `make demo` alone sets everything up.
+# The verbs, the same by hand and in CI. `make test` or `make demo` alone sets everything up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+TOOLS_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"  # cmake looks for ninja there
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers bench demo clean
+.PHONY: setup check test test-peers test-arm test-sanitize build-macos fuzz bench bench-peers demo clean
 
 setup: $(VENV)/.installed
 
@@ -30,11 +31,23 @@ $(VENV)/.peers: $(VENV)/.installed requirements/peers.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.installed requirements/fuzz.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
+	@touch $@
+
 build/native/.tested: $(VENV)/.installed $(TESTS)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -S native -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build build/native
+	$(TOOLS_PATH) $(BIN)/cmake -S native -B build/native -G Ninja -DCMAKE_BUILD_TYPE=Release
+	$(TOOLS_PATH) $(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure
 	@touch $@
+
+# Minutes: every path is compiled twice more. Not for continuous integration.
+test-sanitize: setup
+	for kind in thread address; do \
+	  $(TOOLS_PATH) cmake -S native -B build/$$kind -G Ninja -DH2Q_SANITIZE=$$kind && \
+	  $(TOOLS_PATH) cmake --build build/$$kind && \
+	  $(BIN)/ctest --test-dir build/$$kind --output-on-failure || exit 1; \
+	done
 
 check: setup
 	$(BIN)/ruff check .
@@ -49,8 +62,57 @@ test: setup build/native/.tested
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q
 
+# Debian's packages for another processor; whoever may, installs them.
+ARM_TOOLS := aarch64-linux-gnu-g++ qemu-aarch64
+ARM_PACKAGES := g++-aarch64-linux-gnu qemu-user
+
+# All but the extension, which other processors' builds have no use for.
+$(VENV)/.tools: $(VENV)/.uv pyproject.toml uv.lock
+	$(BIN)/uv sync --quiet --locked --inexact --no-install-project --python $(BIN)/python
+	@touch $@
+
+test-arm: $(VENV)/.tools
+	@command -v $(ARM_TOOLS) | wc -l | grep -qx 2 || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $(ARM_PACKAGES) > /dev/null; } || { \
+	  echo "make test-arm needs $(ARM_TOOLS): apt-get install $(ARM_PACKAGES)" >&2; exit 1; }
+	@mkdir -p build
+	@[ -f build/arm/build.ninja ] || $(TOOLS_PATH) $(BIN)/cmake -S native -B build/arm -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_TOOLCHAIN_FILE=toolchains/linux-arm64.cmake -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/arm.log || { \
+	  cat build/arm.log; exit 1; }
+	$(TOOLS_PATH) $(BIN)/cmake --build build/arm -- --quiet
+	$(BIN)/ctest --test-dir build/arm --output-on-failure -j 2
+
+$(VENV)/.macos: $(VENV)/.tools requirements/macos.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/macos.txt
+	@touch $@
+
+build-macos: $(VENV)/.macos
+	@mkdir -p build
+	@[ -f build/macos/build.ninja ] || $(TOOLS_PATH) $(BIN)/cmake -S native -B build/macos -G Ninja -DCMAKE_BUILD_TYPE=Release \
+	  -DCMAKE_TOOLCHAIN_FILE=toolchains/macos-arm64.cmake -DH2Q_PYTHON="$(CURDIR)/$(BIN)/python" \
+	  -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/macos.log || { cat build/macos.log; exit 1; }
+	$(TOOLS_PATH) $(BIN)/cmake --build build/macos -- --quiet
+	$(BIN)/python tools/check_macho.py build/macos
+
+FUZZ_SECONDS ?= 60
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/gguf_header.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024
+
+RESULTS := benchmarks/results
+
 bench: setup
-	$(BIN)/h2q bench kernels
+	$(BIN)/h2q bench codec --out $(RESULTS)
+	$(BIN)/h2q bench kernels --out $(RESULTS)
+
+# llama.cpp is built from source for this very processor, so that it is as fast as it can be.
+$(VENV)/.bench-peers: $(VENV)/.installed requirements/bench-peers.txt
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-peers.txt
+	@touch $@
+
+bench-peers: $(VENV)/.bench-peers
+	$(BIN)/python benchmarks/peers/measure.py --out $(RESULTS) > /dev/null
 
 demo: setup
 	$(BIN)/h2q demo

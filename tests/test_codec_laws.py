@@ -21,6 +21,7 @@ NATIVE = [path for path in kernels.available() if path != "numpy"]
 shapes = st.tuples(st.sampled_from([1, 2]), st.integers(1, 300), st.integers(1, 70))
 
 
+@settings(deadline=None)
 @given(shape=shapes, seed=st.integers(0, 2**32 - 1))
 def test_pack_and_unpack_are_inverse(shape: tuple[int, int, int], seed: int) -> None:
     spec = PlaneSpec(*shape)
@@ -28,6 +29,7 @@ def test_pack_and_unpack_are_inverse(shape: tuple[int, int, int], seed: int) -> 
     np.testing.assert_array_equal(pack_symbols(spec, unpack_symbols(spec, codes)), codes)
 
 
+@settings(deadline=None)
 @given(shape=shapes)
 def test_padding_stays_small(shape: tuple[int, int, int]) -> None:
     """Rows grow to the next sixteen or by a thirty-second; nothing overflows a line."""
@@ -70,7 +72,7 @@ def test_every_path_gives_the_same_symbols(path: str, bits: int, rows: int, cols
         np.testing.assert_array_equal(kernels.encode_plane(target, bits, coupling), expected)
 
 
-@pytest.mark.parametrize(("bits", "ceiling"), [(2, 0.0704), (1, 0.2700)])
+@pytest.mark.parametrize(("bits", "ceiling"), [(2, 0.0707), (1, 0.2710)])
 def test_distortion_of_a_unit_gaussian(bits: int, ceiling: float) -> None:
     """As shipped: committed in blocks with look-ahead, starting at state zero."""
     x = np.random.default_rng(0).standard_normal((256, 784)).astype(np.float32)
@@ -88,7 +90,7 @@ def test_feedback_reaches_the_named_proxy_loss() -> None:
     codes = kernels.encode_plane(x * np.float32(UNIT[2]), 2, feedback(moments))
     error = x - kernels.decode_plane(PlaneSpec(2, 256, 1024), codes) / UNIT[2]
     loss = np.sum(error @ moments * error) / np.sum(x @ moments * x)
-    assert loss < 0.031
+    assert loss <= 0.0298
 
 
 def test_golden_bytes() -> None:

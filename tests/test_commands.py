@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -84,10 +85,48 @@ def test_eval_on_a_text(seed_path: Path, tmp_path: Path) -> None:
     assert found["perplexity_original"] > 1
 
 
-def test_doctor() -> None:
+def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("H2Q_THREADS", raising=False)
     found = document(h2q("doctor", "--json"))
     assert found["kernel"] == found["available"][0]
     assert set(found["features"].get("avx2", {"found": 0, "executed": 0})) == {"found", "executed"}
+    assert found["performance_cores"] >= 1
+    assert found["performance_cores"] + found["efficiency_cores"] <= found["cores"]
+    assert found["threads"] == found["performance_cores"]
+
+
+def test_bench_of_the_kernels(tmp_path: Path) -> None:
+    result = h2q("bench", "kernels", "--mebibytes", "1", "--out", tmp_path, "--json")
+    assert result.returncode == 0, result.stderr
+    found = document(result)
+    (file,) = tmp_path.iterdir()
+    assert file.name == f"kernels-{found['machine']['slug']}.json"
+    assert json.loads(file.read_text()) == found
+    rows = found["results"]
+    several = "2 threads" if found["machine"]["threads"] > 1 else "1 thread"
+    for threads in {"1 thread", several}:
+        for name in (
+            "pure read of the codes",
+            "bare multiply-adds",
+            "all threads meet",
+            "matrix-vector K=2",
+            "matrix-vector K=1",
+            *(f"stacked {bits}" for bits in ("2+1", "2+2", "1+1", "2+1+1")),
+            *(f"batch of {tokens} tokens K=2" for tokens in (2, 4, 8, 16)),
+            "small layer 256 x 768 K=2",
+            "small layer 768 x 256 K=2",
+        ):
+            assert f"{name}, {threads}" in rows
+    for path in found["paths"]:
+        assert f"matrix-vector K=2 on {path}, 1 thread" in rows
+    for kind in ("prefill", "rotate and round", "gather", "float32 BLAS"):
+        assert any(name.startswith(kind) for name in rows)
+    for row in rows.values():
+        figures = [row["value"], row["ratio"], row["seconds"], row["median_seconds"]]
+        figures += [limit["share"] for limit in row.get("limits", [])]
+        assert all(math.isfinite(figure) and figure > 0 for figure in figures)
+        assert row["seconds"] <= row["median_seconds"]
+    assert rows["matrix-vector K=2, 1 thread"]["target"]["least"] == 100e9
 
 
 @pytest.mark.parametrize(

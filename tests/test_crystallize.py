@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2q.core.errors import UsageError
 from h2q.crystallize import Options
 from h2q.crystallize.moments import damped, feedback
 from h2q.crystallize.plan import Candidate, choose, groups
-from h2q.crystallize.towers import encode
+from h2q.crystallize.towers import Matrix, TowerPlan, add_plane, encode_tower
 
 
 def uneven_moments(width: int, seed: int = 0) -> np.ndarray:
@@ -36,8 +36,8 @@ def test_feedback_factors_the_moments() -> None:
 def test_feedback_beats_rounding_without_it() -> None:
     moments = uneven_moments(128)
     weights = np.random.default_rng(1).standard_normal((64, 128)).astype(np.float32)
-    shaped = encode(weights, 2, moments, 0.01, weights)
-    plain = encode(weights, 2, moments, 1e6, weights)  # so much damping is no feedback at all
+    shaped = add_plane(Matrix("w", weights, moments), None, 2, 0.01)
+    plain = add_plane(Matrix("w", weights, moments), None, 2, 1e6)  # as good as no feedback
     assert shaped.error < 0.75 * plain.error
     assert plain.mse < shaped.mse
 
@@ -45,19 +45,18 @@ def test_feedback_beats_rounding_without_it() -> None:
 def test_every_plane_of_a_tower_lowers_the_error() -> None:
     moments = uneven_moments(128)
     weights = np.random.default_rng(2).standard_normal((32, 128)).astype(np.float32)
-    base = encode(weights, 2, moments, 0.5, weights)
-    errors = [1.0, base.error]
-    for bits in (1, 2, 1):
-        base = encode(base.rest, bits, moments, 0.5, weights)
-        errors.append(base.error)
+    tower = encode_tower(Matrix("w", weights, moments), TowerPlan((2, 1, 2, 1), (0.5,) * 4))
+    errors = [1.0, *(encoded.error for encoded in tower)]
     assert all(b < 0.8 * a for a, b in pairwise(errors))
 
 
 def test_silent_rows_and_inputs_are_survived() -> None:
     weights = np.zeros((16, 32), np.float32)
-    encoded = encode(weights, 2, np.zeros((32, 32)), 0.3, weights)
-    assert np.isfinite(encoded.rest).all()
-    assert np.abs(encoded.rest).max() < 1e-20
+    weights[1] = 1
+    encoded = add_plane(Matrix("w", weights, np.zeros((32, 32))), None, 2, 0.3)
+    assert not np.delete(encoded.rest, 1, axis=0).any()
+    assert np.abs(encoded.rest).max() < 0.9
+    assert encoded.error == 0
 
 
 def test_damping_never_leaves_moments_singular() -> None:
@@ -76,6 +75,7 @@ candidates = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(found=candidates, budget=st.integers(0, 3000))
 def test_a_plan_keeps_its_budget_and_takes_one_choice_per_tensor(
     found: list[Candidate], budget: int

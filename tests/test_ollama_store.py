@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gguf_files import RandomLlama, sentencepiece_words, write_gguf
+from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError
 from h2q.core.events import Progress
+from h2q.sources import open_source
 from h2q.sources.ollama_model import Message, Parameter
 from h2q.sources.ollama_name import OllamaName, parse_name
 from h2q.sources.ollama_store import SERVICE_STORE, find_model, list_models, stores
@@ -161,3 +165,27 @@ def test_the_first_store_that_has_it(tmp_path: Path) -> None:
     assert find_model("b", places).path.is_relative_to(second.root)
     with pytest.raises(SourceError, match="a:latest, b:latest"):
         find_model("c", places)
+
+
+def test_a_stored_model_is_the_file_it_was_made_of(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = sentencepiece_words()
+    file = tmp_path / "model.gguf"
+    write_gguf(file, RandomLlama(len(words.tokens)), words)
+    store.add(f"{LIBRARY}/random/latest", weights=file.read_bytes(), template="{{ .Prompt }}")
+    monkeypatch.setenv("OLLAMA_MODELS", str(store.root))
+    before, heard = store.files(), list[Progress]()
+    found, direct = open_source("ollama:random", heard.append), open_source(file)
+    assert found.spec == direct.spec
+    for tensor in tensors(found.spec):
+        assert np.array_equal(found.tensor(tensor.name), direct.tensor(tensor.name))
+    assert found.tokenizer_json() == direct.tokenizer_json()
+    assert heard[-1].done == file.stat().st_size
+    assert store.files() == before
+    blob = find_model("random").path
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(SourceError, match="damaged"):
+        open_source("ollama:random")

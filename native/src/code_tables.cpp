@@ -12,6 +12,13 @@ CodeTables tables[3];  // by bits; entry 0 is not used
 // Bits of a stream of three bytes, newest lowest: state bit b at step q lies at b + 8 - bits * (q + 1).
 int position(int bits, int step, int state_bit) { return state_bit + 8 - bits * (step + 1); }
 
+uint8_t index_of(const CodeTables& t, int state) {
+  int index = 0;
+  for (int b = 0; b < kWindow; ++b)
+    if (state >> b & 1) index ^= t.columns[b];
+  return static_cast<uint8_t>(index);
+}
+
 uint64_t affine_matrix(const CodeTables& t, int step, int byte) {
   uint64_t matrix = 0;
   for (int out = 0; out < 5; ++out) {
@@ -34,6 +41,13 @@ uint8_t nibble_entry(const CodeTables& t, int step, int nibble, int value) {
   return static_cast<uint8_t>((index & 15) | index >> 4 << 7);
 }
 
+uint8_t window_entry(const CodeTables& t, int from, int nibble, int value) {
+  int index = 0;
+  for (int i = 0; i < 4; ++i)
+    if (value >> i & 1) index ^= t.columns[(4 * nibble + i - from + kWindow) % kWindow];
+  return static_cast<uint8_t>(index);
+}
+
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
@@ -49,12 +63,7 @@ void set_code_tables(int bits, const uint8_t* columns, const int8_t* levels) {
   t.bits = bits;
   std::copy(columns, columns + kWindow, t.columns);
   std::copy(levels, levels + 32, t.levels);
-  for (int s = 0; s < kStates; ++s) {
-    int index = 0;
-    for (int b = 0; b < kWindow; ++b)
-      if (s >> b & 1) index ^= columns[b];
-    t.state_levels[s] = levels[index];
-  }
+  for (int s = 0; s < kStates; ++s) t.state_levels[s] = levels[index_of(t, s)];
   for (int i = 0; i < 64; ++i) t.biased[i] = static_cast<uint8_t>(levels[i % 32] + kLevelOffset);
   for (int step = 0; step < 8 / bits; ++step) {
     for (int byte = 0; byte < 3; ++byte) t.affine[step][byte] = affine_matrix(t, step, byte);
@@ -62,6 +71,10 @@ void set_code_tables(int bits, const uint8_t* columns, const int8_t* levels) {
       for (int value = 0; value < 16; ++value)
         t.nibble[step][nibble][value] = nibble_entry(t, step, nibble, value);
   }
+  for (int from = 0; from < 4; ++from)
+    for (int nibble = 0; nibble < 3; ++nibble)
+      for (int value = 0; value < 16; ++value)
+        t.windows[from][nibble][value] = window_entry(t, from, nibble, value);
 }
 
 PlaneView plane_layout(int bits, int rows, int cols) {

@@ -8,6 +8,10 @@
 #include <sys/sysctl.h>
 #elif defined(__linux__)
 #include <sched.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -23,18 +27,34 @@ int system_value(const char* name) {
   size_t size = sizeof value;
   return sysctlbyname(name, &value, &size, nullptr, 0) == 0 ? value : 0;
 }
+#elif defined(__linux__)
+// What the kernel's scheduler thinks a core is worth, the best one 1024; 0 where it tells nothing.
+int capacity(int core) {
+  int value = 0;
+  std::ifstream("/sys/devices/system/cpu/cpu" + std::to_string(core) + "/cpu_capacity") >> value;
+  return value;
+}
 #endif
 
 }  // namespace
 
-int performance_cores() {
+Cores usable_cores() {
 #if defined(__APPLE__)
-  if (const int cores = system_value("hw.perflevel0.physicalcpu"); cores > 0) return cores;
+  if (const int fast = system_value("hw.perflevel0.physicalcpu"); fast > 0)
+    return {fast, system_value("hw.perflevel1.physicalcpu")};
 #elif defined(__linux__)
   cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    std::vector<int> capacities;
+    for (int core = 0; core < CPU_SETSIZE; ++core)
+      if (CPU_ISSET(core, &allowed)) capacities.push_back(capacity(core));
+    const int best = capacities.empty() ? 0 : *std::max_element(capacities.begin(), capacities.end());
+    Cores cores{0, 0};
+    for (int each : capacities) ++(2 * each >= best ? cores.performance : cores.efficiency);
+    if (cores.performance > 0) return cores;
+  }
 #endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return {std::max(1, static_cast<int>(std::thread::hardware_concurrency())), 0};
 }
 
 bool has_dot_product() {

@@ -3,8 +3,14 @@
 
 namespace h2q {
 
-// Cores worth a thread: those for performance where the processor has two kinds (Apple), else all this process may use.
-int performance_cores();
+// Cores that this process may use. Where a processor has several kinds (Apple, other ARM), those that reach at least
+// half the speed of the best are for performance; elsewhere all are.
+struct Cores {
+  int performance, efficiency;
+};
+Cores usable_cores();
+// Cores worth a thread of ours: units of work are handed out evenly, and a slow core would be waited for.
+inline int performance_cores() { return usable_cores().performance; }
 // ARM: whether the processor has SDOT.
 bool has_dot_product();
 // Marks the calling thread as one a person waits for, so that it runs on a performance core (Apple).

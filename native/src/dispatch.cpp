@@ -3,6 +3,7 @@
 #include <atomic>
 #include <csetjmp>
 #include <csignal>
+#include <mutex>
 #include <stdexcept>
 
 #if defined(__x86_64__)
@@ -14,24 +15,8 @@
 #include "cores.hpp"
 
 namespace h2q {
+
 namespace {
-
-sigjmp_buf trial_exit;
-void leave_trial(int) { siglongjmp(trial_exit, 1); }
-
-[[maybe_unused]] bool runs(void (*trial)()) {
-  struct sigaction guard {}, before {};
-  guard.sa_handler = leave_trial;
-  sigemptyset(&guard.sa_mask);
-  sigaction(SIGILL, &guard, &before);
-  volatile bool good = false;
-  if (sigsetjmp(trial_exit, 1) == 0) {
-    trial();
-    good = true;
-  }
-  sigaction(SIGILL, &before, nullptr);
-  return good;
-}
 
 // One instruction of each group; the results go to `sink` so that none is optimised away.
 [[maybe_unused]] volatile int sink;
@@ -68,7 +53,9 @@ std::vector<Feature> probe() {
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   std::vector<Feature> out;
-  auto add = [&](const char* name, bool found, void (*trial)()) { out.push_back({name, found, found && runs(trial)}); };
+  auto add = [&](const char* name, bool found, void (*trial)()) {
+    out.push_back({name, found, found && executes(trial)});
+  };
   add("avx2", __builtin_cpu_supports("avx2"), try_avx2);
   add("avx_vnni", __builtin_cpu_supports("avxvnni"), try_avxvnni);
   add("avx512", wide, try_avx512);
@@ -90,7 +77,7 @@ void try_dot_product() {
 
 std::vector<Feature> probe() {
   const bool found = has_dot_product();
-  return {{"dotprod", found, found && runs(try_dot_product)}};
+  return {{"dotprod", found, found && executes(try_dot_product)}};
 }
 #else
 std::vector<Feature> probe() { return {}; }
@@ -121,7 +108,35 @@ std::vector<const Ops*> find_paths() {
 
 std::atomic<const Ops*> chosen{nullptr};
 
+// Where the thread that tries an instruction goes on when there is none such; null on every other thread.
+thread_local sigjmp_buf* way_out = nullptr;
+struct sigaction handler_before;
+
+void leave_trial(int) {
+  if (way_out) siglongjmp(*way_out, 1);
+  sigaction(SIGILL, &handler_before, nullptr);  // another thread's instruction, and it comes again: not ours to hide
+}
+
 }  // namespace
+
+bool executes(void (*trial)()) {
+  static std::mutex one_at_a_time;  // the handler belongs to the process
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  struct sigaction guard {};
+  guard.sa_handler = leave_trial;
+  sigemptyset(&guard.sa_mask);
+  sigjmp_buf here;
+  way_out = &here;
+  volatile bool good = false;
+  sigaction(SIGILL, &guard, &handler_before);
+  if (sigsetjmp(here, 1) == 0) {
+    trial();
+    good = true;
+  }
+  sigaction(SIGILL, &handler_before, nullptr);
+  way_out = nullptr;
+  return good;
+}
 
 const std::vector<Feature>& features() {
   static const std::vector<Feature> found = probe();

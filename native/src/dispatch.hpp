@@ -12,6 +12,8 @@ struct Feature {
   bool found, executed;
 };
 
+// Whether a function runs to its end on this processor; an illegal instruction in it is survived.
+bool executes(void (*trial)());
 const std::vector<Feature>& features();
 // Paths every instruction of which ran here; best first.
 const std::vector<const Ops*>& usable_paths();
@@ -33,9 +35,5 @@ void attention(const AttentionView&);
 void normalise(const float* x, const float* weight, float eps, int tokens, int width, float* out);
 void gate(const float* gate, const float* up, int64_t count, float* out);
 void positions(const float* x, const float* cos, const float* sin, int tokens, int heads, int width, float* out);
-
-// What benchmarks compare with: the sum of a buffer's words, and multiply-adds on every thread.
-uint64_t read_words(const uint64_t* words, int64_t count);
-int64_t repeat_dots(int64_t rounds);
 
 }  // namespace h2q

@@ -25,16 +25,19 @@ class Aligned {
   std::vector<Line> lines_;
 };
 
+typedef float Four __attribute__((vector_size(16)));
+
 // What one thread needs for one block of one unit.
 struct Worker {
-  Aligned<float> targets, errors;
+  Aligned<float> targets, errors, shares;
   Aligned<int16_t> costs, choices;
   Aligned<uint16_t> path;
 
-  Worker(int bits, int lanes, int most_steps, int keep)
-      : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(keep) * lanes),
-        costs(static_cast<size_t>(2 * kStates >> bits) * lanes),
-        choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(keep) * lanes) {}
+  Worker(int bits, int lanes, int most_steps)
+      : targets(static_cast<size_t>(most_steps) * lanes), errors(static_cast<size_t>(most_steps) * lanes),
+        shares(static_cast<size_t>(most_steps) * 16),
+        costs(static_cast<size_t>(2 * ((kStates >> bits) + kSpareCosts)) * lanes),
+        choices(static_cast<size_t>(most_steps) * kChoiceWords * lanes), path(static_cast<size_t>(most_steps) * lanes) {}
 };
 
 // Some neighbouring lanes of a panel and the rows they hold: independent of every other unit.
@@ -68,14 +71,16 @@ class Encoder {
     const int width = plane_.padded_cols, unit = 4 * std::max(1, plane_.symbols / plane_.steps);
     commit = (std::clamp(commit, 1, width) + unit - 1) / unit * unit;
     lookahead = std::clamp(lookahead, 0, width) * 16 / plane_.steps / 4 * 4;
-    const int most = std::min(commit + lookahead, width) / 4 * plane_.steps, keep = commit / 4 * plane_.steps;
+    const int most = std::min(commit + lookahead, width) / 4 * plane_.steps;
     std::vector<Worker> workers;
-    for (int i = 0; i < pool_threads(); ++i) workers.emplace_back(plane_.tables->bits, lanes_, most, keep);
+    const int threads = pool_threads();  // for the whole of this encoding, whatever happens to the pool
+    for (int i = 0; i < threads; ++i) workers.emplace_back(plane_.tables->bits, lanes_, most);
     for (int begin = 0; begin < width; begin += commit) {
       const int end = std::min(width, begin + commit), seen = std::min(width, end + lookahead);
-      parallel_for(static_cast<int>(units_.size()), [&](int index, int worker) {
+      const auto block = [&](int index, int worker) {
         code(units_[static_cast<size_t>(index)], begin, end, seen, workers[static_cast<size_t>(worker)]);
-      });
+      };
+      parallel_for(static_cast<int>(units_.size()), block, threads);
       if (progress && !progress(static_cast<double>(end) / width)) return EncodeResult::cancelled;
     }
     return EncodeResult::done;
@@ -101,14 +106,61 @@ class Encoder {
         std::copy_n(corrected(unit, step % steps * rows + r) + begin + step / steps * 4, 4,
                     worker.targets.data() + step * lanes_ + 4 * r);
     const uint16_t* path = worker.path.data();
+    Ahead ahead{this, &unit, &worker, begin, seen - begin};
     kernels_.search(*plane_.tables, {lanes_, all, keep, worker.targets.data(), unit.states.data(), worker.costs.data(),
-                                     worker.choices.data(), worker.path.data()});
+                                     worker.choices.data(), worker.path.data(), feedback_ ? steps : 0, revise, &ahead});
     std::copy_n(path + (keep - 1) * lanes_, lanes_, unit.states.begin());
     pack(path, keep, unit.codes + static_cast<int64_t>(begin / 4 * steps / plane_.symbols) * kLineLanes);
     if (!feedback_ || end >= plane_.cols) return;
     measure(unit, path, begin, end, worker.errors.data());
     kernels_.correct({unit_rows(), plane_.cols, plane_.padded_cols, begin, end, feedback_, worker.errors.data(),
                       unit.corrected.data()});
+  }
+
+  struct Ahead {
+    const Encoder* encoder;
+    const Unit* unit;
+    Worker* worker;
+    int begin, width;  // first column of the block, columns that are searched
+  };
+
+  static void revise(void* context, int done) {
+    const auto& ahead = *static_cast<Ahead*>(context);
+    ahead.encoder->expect(ahead, ahead.begin + done / ahead.encoder->plane_.steps * 4);
+  }
+
+  // While a block is searched: the targets of the group of columns from `next` on grow by what the best path so far does
+  // wrong since the block's begin, one column after the other.
+  void expect(const Ahead& ahead, int next) const {
+    const int steps = plane_.steps, rows = lanes_ / 4, count = std::min(4, plane_.cols - next), begin = ahead.begin;
+    const int news = std::max(begin, next - std::max(1, kRevised / steps) * 4);
+    const uint16_t* path = ahead.worker->path.data();
+    float* targets = ahead.worker->targets.data() + static_cast<size_t>(next - begin) / 4 * steps * lanes_;
+    if (count <= 0) return;
+    float* shares = ahead.worker->shares.data();  // side by side: rows of the feedback may lie a page apart
+    for (int col = begin; col < next; ++col, shares += 4)
+      for (int k = 0; k < 4; ++k)
+        shares[k] = k < count ? feedback_[static_cast<int64_t>(col) * plane_.cols + next + k] : 0.0f;
+    shares = ahead.worker->shares.data();
+    for (int row = 0; row < unit_rows(); ++row) {
+      const int from = matrix_row(*ahead.unit, row), lane = row % rows * 4;
+      if (from >= plane_.rows) continue;
+      const float* target = target_ + static_cast<int64_t>(from) * plane_.cols;
+      float* errors = ahead.worker->errors.data() + static_cast<size_t>(row) * ahead.width;
+      for (int col = news; col < next; ++col) {
+        const int step = (col - begin) / 4 * steps + row / rows;
+        const int level = plane_.tables->state_levels[path[step * lanes_ + lane + col % 4]];
+        errors[col - begin] = target[col] - static_cast<float>(level);
+      }
+      Four sums;
+      __builtin_memcpy(&sums, &ahead.unit->corrected[static_cast<size_t>(row) * plane_.padded_cols + next], sizeof sums);
+      for (int i = 0; i < next - begin; ++i) {
+        Four share;
+        __builtin_memcpy(&share, shares + 4 * i, sizeof share);
+        sums += errors[i] * share;
+      }
+      __builtin_memcpy(targets + row / rows * lanes_ + lane, &sums, sizeof sums);
+    }
   }
 
   void pack(const uint16_t* path, int keep, uint8_t* codes) const {

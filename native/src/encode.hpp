@@ -8,8 +8,11 @@
 
 namespace h2q {
 
-// What a Viterbi step adds: squared distances in level units times a factor, capped, rounded. A cost is kept in 16 bits
-// beside the `bits` of a choice.
+// What a Viterbi step adds: squared distances in level units, less the square of what the target lies beyond every
+// level, times a factor, capped, rounded. Only differences decide, and that part is common to all levels: without it the
+// cap would make all levels alike to an outlier. Targets are brought within +-kFarthest before, NaN to +kFarthest. A cost
+// is kept in 16 bits beside the `bits` of a choice.
+constexpr float kOutermost = 63.0f, kFarthest = 1024.0f;
 struct CostRule {
   float factor;
   int cap;
@@ -25,6 +28,8 @@ constexpr int renormalise_every(int bits) {
 }
 
 constexpr int kFewestLanes = 8;
+constexpr int kSpareCosts = 16;  // lines of costs that are left out
+constexpr int kRevised = 32;  // steps that are traced back whenever a search tells its best path so far
 constexpr int kChoiceWords = 128;  // 16-bit words that hold one lane's choices at one step
 
 // `lanes` trellises side by side; arrays are (..., lanes) and aligned to 64 bytes.
@@ -32,9 +37,14 @@ struct SearchJob {
   int lanes, steps, keep;  // the first `keep` steps of the best path are wanted
   const float* targets;    // (steps, lanes), level units
   const uint16_t* start;   // state of each lane before the first step; the end is free
-  int16_t* costs;          // scratch: (2, 4096 >> bits, lanes)
+  int16_t* costs;          // scratch: (2, (4096 >> bits) + kSpareCosts, lanes)
   int16_t* choices;        // scratch: (steps, kChoiceWords, lanes)
-  uint16_t* path;          // out: states (keep, lanes)
+  uint16_t* path;          // out: states (keep, lanes); (steps, lanes) with a listener
+  // Every `group` steps the listener hears the best path so far, of which the last kRevised steps may be news, and may
+  // change the targets to come; zero for no listener.
+  int group;
+  void (*listener)(void* context, int done);
+  void* context;
 };
 
 // Later columns of every row make good what columns [begin, end) did wrong: one committed column after the other,

@@ -100,24 +100,6 @@ void decode(const PlaneView& plane, int8_t* out) {
   });
 }
 
-uint64_t read_words(const uint64_t* words, int64_t count) {
-  constexpr int64_t kPiece = 1 << 17;
-  std::atomic<uint64_t> total{0};
-  parallel_for(static_cast<int>((count + kPiece - 1) / kPiece), [&](int piece, int) {
-    uint64_t sum = 0;
-    for (int64_t i = piece * kPiece; i < std::min(count, (piece + 1) * kPiece); ++i) sum += words[i];
-    total += sum;
-  });
-  return total;
-}
-
-int64_t repeat_dots(int64_t rounds) {
-  const Ops& ops = active();
-  std::atomic<int64_t> done{0};
-  parallel_for(pool_threads(), [&](int, int) { done += ops.dots(rounds); });
-  return done;
-}
-
 void attention(const AttentionView& a) {
   const Ops& ops = active();
   const int queries = a.batch * a.heads * a.tokens;

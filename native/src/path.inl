@@ -33,6 +33,7 @@ namespace {
 #include "planes_nibbles.inl"
 #endif
 #include "strips.inl"
+#include "bare_dots.inl"
 #include "viterbi.inl"
 #include "corrections.inl"
 

@@ -1,5 +1,4 @@
 // NEON with dot products: ARMv8.2 and later, every Apple M.
 #define H2Q_PATH neon
 #define H2Q_PLANES "planes_neon.inl"
-#define H2Q_NIBBLES 1
 #include "path.inl"

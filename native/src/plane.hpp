@@ -23,6 +23,8 @@ struct CodeTables {
   uint64_t affine[8][3];            // [step in byte][this, previous, one before]: bit matrices for GF2P8AFFINEQB
   // [step][nibble, from the lowest of this byte up]: index contributions, the index's fifth bit in bit 7
   alignas(16) uint8_t nibble[8][6][16];
+  // [bit of a nibble at which a window begins][nibble: its first with what it takes of its last, then those between]
+  alignas(16) uint8_t windows[4][3][16];
 };
 
 // Not owned: codes uint8 (panels, lines, 64), scales bfloat16 (rows, ...).

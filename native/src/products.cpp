@@ -12,7 +12,9 @@
 namespace h2q {
 namespace {
 
-constexpr int64_t kSmallWork = 20'000;  // cycles, about, below which threads are not worth waking
+// Cycles, about.
+constexpr int64_t kSmallWork = 20'000;  // below which threads are not worth waking
+constexpr int64_t kUnitWork = 40'000;   // below which more ranges than threads are not worth their own sums
 constexpr int kFewestTurns = 16;        // of a range
 constexpr int kTileSizes[] = {1, 2, 4, 6, 8};
 constexpr int kMostTokens = 8;  // of a tile
@@ -59,7 +61,8 @@ class Product {
     }
     int turns = planes_[0].groups();  // as few as any plane has
     for (int p = 0; p < count_; ++p) turns = std::min(turns, planes_[p].groups() / turn_groups(planes_[p]));
-    const int wanted = (4 * pool_threads() + jobs - 1) / jobs;
+    const int64_t threads = pool_threads(), worth = std::clamp<int64_t>(work_ / kUnitWork, threads, 4 * threads);
+    const int wanted = static_cast<int>((worth + jobs - 1) / jobs);
     const int ranges = std::clamp(wanted, 1, std::max(1, turns / kFewestTurns));
     if (ranges == 1) parallel_for(jobs, [&](int job, int) { whole(job); });
     else in_ranges(ranges);
@@ -80,12 +83,13 @@ class Product {
     const auto fill = [&](int tile, int) {
       for (int k = 0; k < width_; ++k) {
         const int token = tile * width_ + k;
-        const int8_t* from = x_.codes + static_cast<int64_t>(token) * x_.stride;
         int8_t* to = room + tile * tile_stride_ + 4 * k;
-        for (int g = 0; g < groups; ++g, to += 4 * width_) {
-          if (token < x_.tokens) std::memcpy(to, from + 4 * g, 4);
-          else std::memset(to, 0, 4);
+        if (token >= x_.tokens) {
+          for (int g = 0; g < groups; ++g) std::memset(to + int64_t{4} * width_ * g, 0, 4);
+          continue;
         }
+        const int8_t* from = x_.codes + static_cast<int64_t>(token) * x_.stride;
+        for (int g = 0; g < groups; ++g) std::memcpy(to + int64_t{4} * width_ * g, from + 4 * g, 4);
       }
     };
     if (tiles > 4) parallel_for(tiles, fill);

@@ -1,6 +1,7 @@
 // Integer sums of one panel over some of its columns, for tiles of tokens: decode in registers, multiply at once.
 // A turn is the least number of whole lines that hold whole groups of columns. A strip takes one line of every turn and
-// some of its steps, so that all their sums fit in registers; each path brings Decoder and dot.
+// some of its steps, so that all their sums fit in registers, for one tile after the other; each path brings Decoder
+// and dot.
 
 struct Turns {
   const CodeTables* tables;
@@ -10,20 +11,45 @@ struct Turns {
   int steps;             // of a group: R
   int lines, groups;     // of a turn
   int ahead;             // bytes from a line to what will be wanted when these turns are done
-  int32_t* sums;         // (tokens, 16 R)
+  int tiles;             // of tokens
+  int64_t tile_stride;   // from the inputs of a tile to those of the next
+  int32_t* sums;         // (tile, token, 16 R)
 };
 
-// What a decoder wrote before: lines of levels, one per step.
+// The codes of one line of every turn, decoded as they are read.
+template <int kBits>
+struct Codes : Decoder<kBits> {
+  const int64_t stride, ahead;
+
+  explicit H2Q_INLINE Codes(const Turns& w)
+      : Decoder<kBits>(*w.tables), stride(int64_t{kLineLanes} * w.lines), ahead(w.ahead) {}
+  static H2Q_INLINE const uint8_t* start(const Turns& w, int line, int lane) {
+    return w.codes + line * kLineLanes + lane;
+  }
+  H2Q_INLINE void prefetch(const uint8_t* at) const { __builtin_prefetch(at + ahead, 0, 2); }
+};
+
+// Levels that were decoded before: (part of a line, step of a turn, turn, lane of the part), so that every strip reads
+// on, however large a turn is. An odd number of turns between steps keeps these off each other's cache sets.
 template <int kBits>
 struct Levels {
-  static constexpr int kSymbols = 8 / kBits, kLineBytes = kSymbols * kLineLanes;
+  static constexpr int kSymbols = 8 / kBits, stride = kWidth;
+  const int64_t step_stride;
   const uint8_t* at = nullptr;
 
-  explicit H2Q_INLINE Levels(const CodeTables&) {}
+  explicit H2Q_INLINE Levels(const Turns& w) : step_stride(between(w)) {}
+  static H2Q_INLINE int64_t between(const Turns& w) { return int64_t{kWidth} * (w.count | 1); }
+  static H2Q_INLINE uint8_t* place(const Turns& w, uint8_t* levels, int line, int lane) {
+    return levels + (lane / kWidth * w.lines + line) * kSymbols * between(w);
+  }
+  static H2Q_INLINE const uint8_t* start(const Turns& w, int line, int lane) {
+    return place(w, const_cast<uint8_t*>(w.codes), line, lane);
+  }
+  H2Q_INLINE void prefetch(const uint8_t*) const {}
   H2Q_INLINE void read(const uint8_t* levels) { at = levels; }
   template <int q>
   H2Q_INLINE Bytes level() const {
-    return load_levels(at + q * kLineLanes);
+    return load_levels(at + q * step_stride);
   }
 };
 
@@ -31,15 +57,18 @@ struct Levels {
 template <typename Reader, int kTokens, int kFirst>
 struct Strip {
   template <int k, int... q>
-  static H2Q_INLINE void token(const Bytes* levels, Sums* sum, const int8_t* four, std::integer_sequence<int, q...>) {
+  static H2Q_INLINE void token(const Bytes* levels, Sums* sum, Token<k> four, std::integer_sequence<int, q...>) {
     const Four x = broadcast(four);
     ((sum[q * kTokens + k] = dot(sum[q * kTokens + k], levels[q], x)), ...);
   }
+  template <int... q>
+  static H2Q_INLINE void decode(const Reader& reader, Bytes* levels, std::integer_sequence<int, q...>) {
+    ((levels[q] = reader.template level<kFirst + q>()), ...);
+  }
   template <int... q, int... k>
-  static H2Q_INLINE void turn(const Reader& reader, Sums* sum, const int8_t* fours, std::integer_sequence<int, q...> all,
-                              std::integer_sequence<int, k...>) {
-    const Bytes levels[] = {reader.template level<kFirst + q>()...};
-    (token<k>(levels, sum, fours + 4 * k, all), ...);
+  static H2Q_INLINE void multiply(const Bytes* levels, Sums* sum, const int8_t* fours,
+                                  std::integer_sequence<int, q...> all, std::integer_sequence<int, k...>) {
+    (token<k>(levels, sum, {fours}, all), ...);
   }
   template <int q, int... k>
   static H2Q_INLINE void put(int32_t* rows, int height, const Sums* sum, std::integer_sequence<int, k...>) {
@@ -51,18 +80,37 @@ struct Strip {
                              std::integer_sequence<int, cell...>) {
     constexpr auto kEvery = std::make_integer_sequence<int, kTokens>{};
     const int first = line * Reader::kSymbols + kFirst;  // step within the turn
-    const uint8_t* codes = w.codes + line * Reader::kLineBytes + lane;
-    const int8_t* x = w.x + first / w.steps * 4 * kTokens;
-    const int64_t stride = w.lines * Reader::kLineBytes, ahead = w.ahead;
-    const int x_stride = w.groups * 4 * kTokens;
-    Reader reader(*w.tables);
-    Sums sum[] = {(static_cast<void>(cell), no_sums())...};
-    for (int left = w.count; left > 0; --left, codes += stride, x += x_stride) {
-      reader.read(codes);
-      if constexpr (kFirst == 0) __builtin_prefetch(codes + ahead);
-      turn(reader, sum, x, all, kEvery);
+    const int x_stride = w.groups * 4 * kTokens, height = 16 * w.steps;
+    Reader reader(w);
+    for (int tile = 0; tile < w.tiles; ++tile) {
+      const uint8_t* codes = Reader::start(w, line, lane);
+      const int8_t* x = w.x + tile * w.tile_stride + first / w.steps * 4 * kTokens;
+      int32_t* rows = w.sums + static_cast<int64_t>(tile) * kTokens * height + lane / 4;
+      Sums sum[] = {(static_cast<void>(cell), no_sums())...};
+      Bytes now[sizeof...(q)];
+      if constexpr (requires { typename Reader::AtOnce; }) {
+        for (int left = w.count; left > 0; --left, codes += reader.stride, x += x_stride) {
+          reader.read(codes);
+          if constexpr (kFirst == 0) reader.prefetch(codes);
+          decode(reader, now, all);
+          multiply(now, sum, x, all, kEvery);
+        }
+      } else {
+        Bytes next[sizeof...(q)];  // decoded while the line before is multiplied
+        reader.read(codes);
+        decode(reader, now, all);
+        for (int left = w.count; left > 1; --left, x += x_stride) {
+          codes += reader.stride;
+          reader.read(codes);
+          if constexpr (kFirst == 0) reader.prefetch(codes);
+          decode(reader, next, all);
+          multiply(now, sum, x, all, kEvery);
+          ((now[q] = next[q]), ...);
+        }
+        multiply(now, sum, x, all, kEvery);
+      }
+      (put<q>(rows + (first + q) % w.steps * 16, height, sum, kEvery), ...);
     }
-    (put<q>(w.sums + (first + q) % w.steps * 16 + lane / 4, 16 * w.steps, sum, kEvery), ...);
   }
 };
 
@@ -150,49 +198,46 @@ void run_turns(const Turns& w, int tokens) {
 }
 
 template <int kBits, int... q>
-H2Q_INLINE void write_levels(const Decoder<kBits>& decoder, uint8_t* out, std::integer_sequence<int, q...>) {
-  (store_levels(out + q * kLineLanes, decoder.template level<q>()), ...);
+H2Q_INLINE void write_levels(const Decoder<kBits>& decoder, uint8_t* out, int64_t step_stride,
+                             std::integer_sequence<int, q...>) {
+  (store_levels(out + q * step_stride, decoder.template level<q>()), ...);
 }
 
 template <int kBits>
-void decode_lines(const CodeTables& tables, const uint8_t* codes, int lines, uint8_t* out) {
+void decode_lines(const Turns& w, uint8_t* levels) {
   for (int lane = 0; lane < kLineLanes; lane += kWidth) {
-    Decoder<kBits> decoder(tables);
-    for (int i = 0; i < lines; ++i) {
-      decoder.read(codes + i * kLineLanes + lane);
-      write_levels(decoder, out + i * Levels<kBits>::kLineBytes + lane, std::make_integer_sequence<int, 8 / kBits>{});
-    }
+    Decoder<kBits> decoder(*w.tables);
+    const uint8_t* codes = w.codes + lane;
+    for (int turn = 0; turn < w.count; ++turn)
+      for (int line = 0; line < w.lines; ++line, codes += kLineLanes) {
+        decoder.read(codes);
+        write_levels(decoder, Levels<kBits>::place(w, levels, line, lane) + int64_t{kWidth} * turn,
+                     Levels<kBits>::between(w), std::make_integer_sequence<int, 8 / kBits>{});
+      }
   }
 }
 
-constexpr int kStretchBytes = 24 * 1024;  // of codes and inputs that strips share while they lie in the first cache
-constexpr int kLevelBytes = 64 * 1024;    // of levels that tiles share while they lie in the second
+constexpr int kStretchBytes = 14 * 1024;  // of codes and inputs that strips share while they lie in the first cache
+constexpr int kLevelBytes = 128 * 1024;    // of levels that tiles share while they lie in the second
+constexpr int kWorthDecoding = 3;         // tiles from which on levels are written down
 
-// One stretch of turns; from the third tile on it pays to decode once and for all.
+// One stretch of turns; where tiles share it, it pays to decode once and for all.
 template <int kBits>
-void stretch(const Turns& w, int tokens, int tiles, int64_t tile_stride) {
-  Turns one = w;
-  const auto every = [&](const auto& run) {
-    for (int i = 0; i < tiles; ++i) {
-      one.x = w.x + i * tile_stride;
-      one.sums = w.sums + i * tokens * 16 * w.steps;
-      run(one, tokens);
-    }
-  };
-  if (tiles < 3) return every(run_turns<Decoder, kBits>);
+void stretch(const Turns& w, int tokens) {
+  if (w.tiles < kWorthDecoding) return run_turns<Codes, kBits>(w, tokens);
   thread_local Scratch<uint8_t> scratch;
+  Turns decoded = w;
   uint8_t* levels = scratch.reserve(kLevelBytes);
-  decode_lines<kBits>(*w.tables, w.codes, w.count * w.lines, levels);
-  one.codes = levels;
-  one.ahead = 0;
-  every(run_turns<Levels, kBits>);
+  decode_lines<kBits>(w, levels);
+  decoded.codes = levels;
+  run_turns<Levels, kBits>(decoded, tokens);
 }
 
 void panel_sums(const PlaneView& plane, int panel, int first, int last, const int8_t* x, int tokens, int tiles,
                 int64_t tile_stride, int32_t* sums) {
   const auto run = [&](const Turns& w) {
-    if (plane.tables->bits == 2) stretch<2>(w, tokens, tiles, tile_stride);
-    else stretch<1>(w, tokens, tiles, tile_stride);
+    if (plane.tables->bits == 2) stretch<2>(w, tokens);
+    else stretch<1>(w, tokens);
   };
   const int lines = most(1, plane.steps / plane.symbols), groups = most(1, plane.symbols / plane.steps);
   std::memset(sums, 0, static_cast<size_t>(tokens * tiles * 16 * plane.steps) * sizeof(int32_t));
@@ -200,6 +245,7 @@ void panel_sums(const PlaneView& plane, int panel, int first, int last, const in
           x,            0,
           plane.steps,  lines,
           groups,       0,
+          tiles,        tile_stride,
           sums};
   int left = (last - first) / groups;
   const auto advance = [&](int turns) {
@@ -218,8 +264,8 @@ void panel_sums(const PlaneView& plane, int panel, int first, int last, const in
     run(start);
     advance(turns);
   }
-  const int most_turns = tiles < 3 ? kStretchBytes / (lines * kLineLanes + groups * 4 * tokens)
-                                   : kLevelBytes / (lines * plane.symbols * kLineLanes);
+  const int most_turns = tiles < kWorthDecoding ? kStretchBytes / (lines * kLineLanes + groups * 4 * tokens)
+                                   : kLevelBytes / (lines * plane.symbols * kLineLanes) - 1;
   while (left > 0) {
     w.count = tokens == 1 && kWidth == kLineLanes ? left : least(left, most_turns);
     w.ahead = w.count * lines * kLineLanes;
@@ -227,23 +273,6 @@ void panel_sums(const PlaneView& plane, int panel, int first, int last, const in
     advance(w.count);
   }
 }
-
-// Multiply-adds from registers to registers, as fast as the path's dot goes; what a benchmark holds products against.
-template <int... i>
-inline int64_t repeat_dots(int64_t rounds, std::integer_sequence<int, i...>) {
-  alignas(64) uint8_t ones[kWidth];
-  for (auto& one : ones) one = 1;
-  const int8_t fours[4] = {1, 1, 1, 1};
-  const Bytes levels = load_levels(ones);
-  const Four x = broadcast(fours);
-  Sums sum[] = {(static_cast<void>(i), no_sums())...};
-  for (int64_t round = 0; round < rounds; ++round) ((sum[i] = dot(sum[i], levels, x)), ...);
-  int32_t kept[kWidth / 4] = {};
-  (add_sums(kept, sum[i]), ...);
-  return kept[0] == static_cast<int32_t>(4 * sizeof...(i) * rounds) ? int64_t{kWidth} * sizeof...(i) * rounds : 0;
-}
-
-int64_t dots(int64_t rounds) { return repeat_dots(rounds, std::make_integer_sequence<int, kBudget>{}); }
 
 // Rows of the result: the planes' sums (plane, token, 16 R), freed of the levels' bias, scaled and added.
 void finish(const PlaneView* planes, int count, int panel, const int32_t* sums, int tile_tokens,

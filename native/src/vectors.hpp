@@ -17,4 +17,11 @@ H2Q_INLINE int32_t four_bytes(const int8_t* p) {
   return value;
 }
 
+// Four inputs of token k among those of neighbouring tokens; paths may load them together.
+template <int k>
+struct Token {
+  const int8_t* fours;
+  H2Q_INLINE operator const int8_t*() const { return fours + 4 * k; }
+};
+
 }  // namespace h2q

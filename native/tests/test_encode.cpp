@@ -1,44 +1,32 @@
 // The encoder without Python: exact codewords, every path, width and thread count against a plain Viterbi, odd inputs.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
-#include <random>
+#include <string>
 #include <vector>
 
-#include "dispatch.hpp"
 #include "encode.hpp"
+#include "laws.hpp"
 #include "pool.hpp"
 
 namespace {
 
 using Codes = std::vector<uint8_t>;
 
-int failures = 0;
-std::mt19937 draw(1);
+laws::Draw draw(1);
 
 void expect(bool good, const char* path, const char* what, int bits, int rows, int cols) {
-  if (good) return;
-  std::printf("%s: %s, %d bits, %d x %d\n", path, what, bits, rows, cols);
-  ++failures;
-}
-
-std::vector<float> normal(size_t count, float deviation) {
-  std::normal_distribution<float> gauss(0.0f, deviation);
-  std::vector<float> out(count);
-  for (float& v : out) v = gauss(draw);
-  return out;
+  const std::string shape = std::to_string(bits) + " bits, " + std::to_string(rows) + " x " + std::to_string(cols);
+  laws::expect(good, path, (std::string(what) + ", " + shape).c_str());
 }
 
 std::vector<float> coupling(int cols) {
-  auto out = normal(static_cast<size_t>(cols) * cols, 0.125f);
+  auto out = draw.normal(static_cast<size_t>(cols) * cols, 0.125f);
   for (int i = 0; i < cols; ++i) std::fill_n(&out[static_cast<size_t>(i) * cols], i + 1, 0.0f);
   return out;
 }
 
-Codes empty_codes(const h2q::PlaneView& plane) {
-  return Codes(static_cast<size_t>(plane.panels) * plane.lines * h2q::kLineLanes, 0xa5);
-}
+Codes empty_codes(const h2q::PlaneView& plane) { return Codes(laws::code_bytes(plane), 0xa5); }
 
 Codes encoded(int bits, int rows, int cols, const std::vector<float>& target, const float* feedback, int commit,
               int lookahead) {
@@ -55,11 +43,13 @@ std::vector<int> plain_path(const h2q::CodeTables& t, const std::vector<float>& 
   std::vector<std::vector<int>> from(x.size(), std::vector<int>(h2q::kStates));
   costs[static_cast<size_t>(start)] = 0;
   for (size_t step = 0; step < x.size(); ++step) {
+    const float near = std::clamp(x[step], -h2q::kFarthest, h2q::kFarthest);
+    const float beyond = std::max(std::fabs(near) - h2q::kOutermost, 0.0f);
     for (int s = 0; s < h2q::kStates; ++s) {
       int best = s >> t.bits;
       for (int j = 1; j < ways; ++j)
         if (const int other = (s >> t.bits) + j * groups; costs[size_t(other)] < costs[size_t(best)]) best = other;
-      const float e = x[step] - static_cast<float>(t.state_levels[s]), v = e * e * rule.factor;
+      const float e = near - static_cast<float>(t.state_levels[s]), v = (e * e - beyond * beyond) * rule.factor;
       const float cap = static_cast<float>(rule.cap);
       next[size_t(s)] = costs[size_t(best)] + static_cast<int>((v < cap ? v : cap) + 0.5f);
       from[step][size_t(s)] = best;
@@ -75,7 +65,7 @@ std::vector<int> plain_path(const h2q::CodeTables& t, const std::vector<float>& 
 // One block that sees everything: each lane is one plain Viterbi from state zero.
 void check_against_definition(const char* path, int bits, int rows, int cols, float deviation) {
   const auto plane = h2q::plane_layout(bits, rows, cols);
-  auto target = normal(static_cast<size_t>(rows) * cols, deviation);
+  auto target = draw.normal(static_cast<size_t>(rows) * cols, deviation);
   for (size_t i = 0; i < target.size(); i += 3) target[i] = std::round(target[i] / 8.0f) * 8.0f;  // ties
   const Codes found = encoded(bits, rows, cols, target, nullptr, cols, 0);
   Codes expected(found.size(), 0);
@@ -100,7 +90,7 @@ void check_against_definition(const char* path, int bits, int rows, int cols, fl
 void check_exact_codewords(const char* path, int bits, int rows, int cols) {
   auto plane = h2q::plane_layout(bits, rows, cols);
   Codes codes = empty_codes(plane);
-  for (auto& c : codes) c = static_cast<uint8_t>(draw());
+  for (auto& c : codes) c = static_cast<uint8_t>(draw.word());
   plane.codes = codes.data();
   std::vector<int8_t> levels(static_cast<size_t>(rows) * cols), again(levels);
   h2q::decode(plane, levels.data());
@@ -111,24 +101,24 @@ void check_exact_codewords(const char* path, int bits, int rows, int cols) {
   expect(levels == again, path, "an exact codeword did not come back", bits, rows, cols);
 }
 
-void check_threads(const char* path, int bits, int rows, int cols) {
-  const auto target = normal(static_cast<size_t>(rows) * cols, 27.0f);
+void check_threads(const h2q::Ops& path, int bits, int rows, int cols) {
+  const auto target = draw.normal(static_cast<size_t>(rows) * cols, 27.0f);
   const auto feedback = coupling(cols);
-  h2q::use("portable");
+  h2q::use(h2q::ops_portable());
   h2q::set_pool_threads(1);
   const Codes expected = encoded(bits, rows, cols, target, feedback.data(), 16, 16);
   h2q::use(path);
   for (int threads : {1, 2, 3, 8, 9}) {  // from 3 on fewer lanes go into one search
     h2q::set_pool_threads(threads);
-    expect(encoded(bits, rows, cols, target, feedback.data(), 16, 16) == expected, path, "threads or path change symbols",
-           bits, rows, cols);
+    const bool same = encoded(bits, rows, cols, target, feedback.data(), 16, 16) == expected;
+    expect(same, path.name, "threads or path change symbols", bits, rows, cols);
   }
   h2q::set_pool_threads(2);
 }
 
 void check_results(const char* path) {
   const int rows = 16, cols = 64;
-  auto target = normal(rows * cols, 27.0f);
+  auto target = draw.normal(rows * cols, 27.0f);
   Codes codes = empty_codes(h2q::plane_layout(2, rows, cols));
   int heard = 0;
   auto run = [&](const float* feedback, const std::function<bool(double)>& progress) {
@@ -146,15 +136,16 @@ void check_results(const char* path) {
   expect(run(nullptr, {}) == h2q::EncodeResult::not_finite, path, "took a NaN", 2, rows, cols);
 }
 
-void check(const char* path) {
-  h2q::use(path);
+void check(const h2q::Ops& ops) {
+  const char* path = ops.name;
+  h2q::use(ops);
   for (int bits : {1, 2}) {
     check_against_definition(path, bits, 3, 5, 27.0f);
     check_against_definition(path, bits, 64, 12, 27.0f);
     for (float deviation : {80.0f, 150.0f, 400.0f})  // many, most, nearly all distances are capped
       for (int i = 0; i < 4; ++i) check_against_definition(path, bits, 16, 48, deviation);
     for (const auto& [rows, cols] : {std::pair{16, 32}, {64, 16}, {256, 8}}) check_exact_codewords(path, bits, rows, cols);
-    for (const auto& [rows, cols] : {std::pair{1, 1}, {31, 37}, {263, 41}}) check_threads(path, bits, rows, cols);
+    for (const auto& [rows, cols] : {std::pair{1, 1}, {31, 37}, {263, 41}}) check_threads(ops, bits, rows, cols);
   }
   check_results(path);
 }
@@ -162,14 +153,10 @@ void check(const char* path) {
 }  // namespace
 
 int main() {
-  const uint8_t columns[2][12] = {{17, 24, 4, 1, 4, 0, 14, 24, 6, 8, 28, 19}, {10, 27, 7, 1, 18, 8, 4, 20, 12, 18, 11, 18}};
-  int8_t levels[32];
-  for (int i = 0; i < 32; ++i) levels[i] = static_cast<int8_t>(-62 + 4 * i);
-  for (int bits : {1, 2}) h2q::set_code_tables(bits, columns[bits - 1], levels);
-  for (const h2q::Ops* path : h2q::usable_paths()) {
+  laws::set_codes();
+  for (const h2q::Ops* path : laws::paths()) {
     std::printf("path %s\n", path->name);
-    check(path->name);
+    check(*path);
   }
-  std::printf("%d failures\n", failures);
-  return failures != 0;
+  return laws::verdict();
 }

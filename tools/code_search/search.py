@@ -3,10 +3,10 @@ levels.
 
 A candidate is twelve five-bit columns; its levels follow by Lloyd's iteration (Lloyd 1982): code a
 unit Gaussian, move each level to the mean of what it was chosen for, repeat. The first stage draws
-maps at random and keeps the best; the second changes a column at a time and keeps what codes the
-same sample with less error, cooling down; the third measures the survivors on a long sample nobody
-has seen. Every coding is done by the product's own encoder with levels as whole numbers, so what
-is found is what is shipped.
+maps at random and keeps the best, or takes the one it is given; the second changes a column at a
+time and keeps what codes the same sample with less error, cooling down; the third fits the
+survivors' levels on a longer sample and measures them on one nobody has seen. Every coding is done
+by the product's own encoder with levels as whole numbers, so what is found is what is shipped.
 
     python tools/code_search/search.py 2 --minutes 20 --seed 1 --log tools/code_search/log.jsonl
 """
@@ -105,19 +105,17 @@ def changed(draw: np.random.Generator, columns: Columns) -> Columns:
 
 def search(bits: int, minutes: float, seed: int, start: Columns | None, log: Path | None) -> None:
     draw = np.random.default_rng(seed)
-    small, middle, long = sample(64, seed), sample(256, seed + 1), sample(1024, seed + 2)
+    small, middle = sample(64, seed), sample(256, seed + 1)
+    long, unseen = sample(1024, seed + 2), sample(1024, seed + 3)
     end = time.monotonic() + 60 * minutes
-    pool: list[tuple[float, Columns]] = []
+    pool: list[tuple[float, Columns]] = [(0.0, start)] if start is not None else []
     tried = 0
-    while time.monotonic() < end - 60 * minutes * 0.7:
+    while start is None and time.monotonic() < end - 60 * minutes * 0.7:
         columns = tuple(int(c) for c in draw.integers(0, INDICES, WINDOW))
         if spans(columns):
             pool.append((fit(bits, columns, small, 4, None)[0], columns))
             tried += 1
     pool = sorted(pool)[:6]
-    if start is not None:
-        pool[-1] = (0.0, start)
-    found: list[tuple[float, Columns, Levels]] = []
     rest = end - time.monotonic()
     for turn, (_, columns) in enumerate(pool):
         until = end - rest * (1 - (turn + 1) / len(pool))
@@ -138,10 +136,9 @@ def search(bits: int, minutes: float, seed: int, start: Columns | None, log: Pat
                 now, columns, levels = error, candidate, fitted
                 if now < best[0]:
                     best = now, columns, levels
-        error, levels = fit(bits, best[1], middle, 12, best[2])
-        unseen = code(bits, best[1], levels, long, long.shape[1], 0)[0]
-        found.append((unseen, best[1], levels))
-        row = {"bits": bits, "seed": seed, "tried": tried, "fitted": error, "unseen": unseen}
+        error, levels = fit(bits, best[1], long, 12, best[2])
+        judged = code(bits, best[1], levels, unseen, unseen.shape[1], 0)[0]
+        row = {"bits": bits, "seed": seed, "tried": tried, "fitted": error, "unseen": judged}
         row |= {"columns": best[1], "levels": [round(float(v), 4) for v in levels]}
         print(json.dumps(row), flush=True)
         if log is not None:

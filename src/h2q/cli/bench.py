@@ -1,41 +1,102 @@
-"""h2q bench: the speed of the kernels on this machine."""
+"""h2q bench: what the codec loses and how fast everything is, on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from h2q.cli.options import Json
 from h2q.core.errors import UsageError
+from h2q.core.events import ProgressListener
+
+KNOWN = ("codec", "kernels")
+RESULTS = Path("benchmarks/results")  # of a checkout
+PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="`kernels`.")] = "kernels",
-    mebibytes: Annotated[int, typer.Option(min=1, max=4096, help="Codes to read.")] = 256,
-    out: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
+    what: Annotated[str, typer.Argument(help="`codec` or `kernels`.")] = "kernels",
+    mebibytes: Annotated[
+        int, typer.Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
+    ] = 256,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the result here. In a checkout: benchmarks/results."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure kernels against reading the same memory and against float32 in the same run."""
-    from h2q.bench import bench_kernels, write_result
-    from h2q.cli.output import emit, progress, table
+    """Measure, each speed against something that was measured in the same run."""
+    from h2q.bench import write_result
+    from h2q.cli.output import emit, progress, say, table
 
-    if what != "kernels":
-        raise UsageError(f"There is no benchmark {what!r}.", fix="Known: kernels.")
+    if what not in KNOWN:
+        raise UsageError(f"There is no benchmark {what!r}.", fix=f"Known: {', '.join(KNOWN)}.")
     with progress() as listen:
-        document = bench_kernels(mebibytes, listen)
-    if out is not None:
-        write_result(out, document)
+        document = _measured(what, mebibytes, listen)
+    target = _target(what, mebibytes, out, document["machine"]["slug"])
+    if target is not None:
+        write_result(target, document)
+        say(f"written to {target}")
     if json:
         emit(document)
         return
-    rows = []
-    for name, row in document["results"].items():
-        words = f"{row['weights_per_second'] / 1e9:7.1f} G weights/s"
-        words += f"  {row['bytes_per_second'] / 1e9:6.1f} GB/s"
-        words += f"  {row['weights_ratio_to_float32']:6.2f} x float32"
-        if "ratio_to_pure_read" in row:
-            words += f"  {row['ratio_to_pure_read']:5.2f} x a plain read"
-        rows.append((name, words))
-    table(f"kernels on {document['machine']['processor']}", rows)
+    words = _kernel_words if what == "kernels" else _codec_words
+    rows = [(name, words(row)) for name, row in document["results"].items()]
+    title = f"{what} on {document['machine']['processor']}"
+    if "busy_elsewhere" in document:
+        title += f", {document['busy_elsewhere']:.0%} of it busy with something else"
+    table(title, rows)
+
+
+def _measured(what: str, mebibytes: int, listen: ProgressListener) -> dict[str, Any]:
+    from h2q.bench import bench_codec, bench_kernels
+
+    return bench_kernels(mebibytes, listen) if what == "kernels" else bench_codec(listen)
+
+
+def _target(what: str, mebibytes: int, out: Path | None, slug: str) -> Path | None:
+    """The file to write; without one, a full run in a checkout keeps its result there."""
+    from h2q.bench import TRIAL_BELOW
+
+    name = f"{what}-{slug}.json"
+    if out is not None:
+        return out / name if out.is_dir() else out
+    trial = what == "kernels" and mebibytes < TRIAL_BELOW
+    return RESULTS / name if RESULTS.is_dir() and not trial else None
+
+
+def _kernel_words(row: Mapping[str, Any]) -> str:
+    words = f"{_figure(row['value'], row['unit']):>24}  {row['ratio']:6.3f} x {row['ratio_to']}"
+    if target := row.get("target"):
+        asked = "at least" if "least" in target else "at most"
+        number = target.get("least", target.get("most"))
+        unit = row["unit"] if target["of"] == "value" else "x"
+        verdict = "reached" if target["reached"] else "NOT reached"
+        words += f"; {asked} {_figure(number, unit)}: {verdict}"
+        if not target["reached"] and "at_limit" in target:
+            words += f" (the limit is at {_figure(target['at_limit'], unit)})"
+    if limits := row.get("limits"):
+        bound = max(limits, key=lambda limit: limit["seconds"])
+        words += f"; limit: {bound['by']}, {bound['share']:.0%} of it"
+    return words
+
+
+def _codec_words(row: Mapping[str, Any]) -> str:
+    words = f"{_figure(row['figure'], row['what']) if row['figure'] > 1 else row['figure']:>24}"
+    for name, value in row.items():
+        if name.startswith("ratio_to_"):
+            words += f"  {value:.3g} x {name.removeprefix('ratio_to_').replace('_', ' ')}"
+    if "target" in row:
+        words += f"; target {row['target']:g}: {'reached' if row['holds'] else 'NOT reached'}"
+    return words
+
+
+def _figure(value: float, unit: str) -> str:
+    """Four digits, a prefix of a thousand's power, the unit."""
+    if unit == "x":
+        return f"{value:.3g} x"
+    scale, prefix = next((p for p in PREFIXES if abs(value) >= p[0]), PREFIXES[-1])
+    return f"{value / scale:.4g} {prefix}{unit}"

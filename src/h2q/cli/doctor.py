@@ -27,11 +27,17 @@ def doctor(json: Json = False) -> None:
     rows += [
         ("kernel path", f"{found['kernel']} ({found['reason']})"),
         ("paths available", ", ".join(found["available"])),
+        ("cores", _cores(found)),
         ("threads", str(found["threads"])),
         ("memory free", f"{format_bytes(found['memory_free'])} of {format_bytes(found['memory'])}"),
         ("disk free here", format_bytes(found["disk_free"])),
     ]
     table("doctor", rows)
+
+
+def _cores(found: dict[str, Any]) -> str:
+    fast, slow = found["performance_cores"], found["efficiency_cores"]
+    return f"{fast} for performance, {slow} for efficiency" if slow else f"{fast}, all of one kind"
 
 
 def examine() -> dict[str, Any]:
@@ -53,6 +59,7 @@ def examine() -> dict[str, Any]:
     else:
         reason = "the fastest whose every instruction ran here"
     memory = psutil.virtual_memory()
+    performance, efficiency = kernels.cores()
     return {
         "versions": {
             "h2q": version("h2q"),
@@ -67,6 +74,8 @@ def examine() -> dict[str, Any]:
         "available": kernels.available(),
         "threads": kernels.threads(),
         "cores": settings.usable_cores(),
+        "performance_cores": performance,
+        "efficiency_cores": efficiency,
         "memory": memory.total,
         "memory_free": memory.available,
         "disk_free": shutil.disk_usage(".").free,

@@ -1,8 +1,8 @@
 """Every environment variable of ours, read in one place.
 
 | variable | meaning | default | |---|---|---| | H2Q_THREADS | worker threads of the kernels | the
-cores this process may use | | H2Q_KERNEL | force a kernel path: avx512, avx2, portable, numpy | the
-fastest that passes its self-test |
+cores for performance this process may use | | H2Q_KERNEL | force a kernel path: avx512, avx2,
+neon, portable, numpy | the fastest that passes its self-test |
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def threads() -> int:
-    """H2Q_THREADS, else one per usable core. Raises UsageError when it is not a sensible number."""
+def threads() -> int | None:
+    """H2Q_THREADS; None leaves the number to the kernels, which know one kind of core from the
+    other. Raises UsageError when it is not a sensible number.
+    """
     text = os.environ.get("H2Q_THREADS", "")
     if not text:
-        return min(usable_cores(), MAX_THREADS)
+        return None
     if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
         raise UsageError(f"H2Q_THREADS must be a number from 1 to {MAX_THREADS}, not {text!r}.")
     return int(text)

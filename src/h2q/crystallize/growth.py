@@ -22,7 +22,7 @@ from h2q.crystallize.moments import FloatArray, MomentObserver, Moments, TokenAr
 from h2q.crystallize.options import Options
 from h2q.crystallize.plan import Candidate
 from h2q.crystallize.sampling import cut_text, sample_text
-from h2q.crystallize.towers import Encoded, encode
+from h2q.crystallize.towers import Encoded, Matrix, add_plane
 from h2q.engine import Model
 from h2q.engine.load import PlaneWeights, build, exchange, load_original
 from h2q.geometry.rotation import rotation
@@ -89,10 +89,13 @@ class Growth:
         total = sum(math.prod(t.shape) for t in self.coded)
         done = 0
         for tensor in self.coded:
-            turned = self.rotated(tensor)
             report = self._weights("encode base planes", done, math.prod(tensor.shape), total)
-            self.base[tensor.name] = encode(
-                turned, BASE_BITS, self._moments(tensor), self.options.base_damping, turned, report
+            self.base[tensor.name] = add_plane(
+                self.matrix(tensor),
+                None,
+                BASE_BITS,
+                self.options.base_damping,
+                progress=report,
             )
             done += math.prod(tensor.shape)
 
@@ -101,17 +104,16 @@ class Growth:
         total = sum(math.prod(t.shape) for t in self.coded) * len(REFINE_BITS)
         done = 0
         for tensor in self.coded:
-            turned = self.rotated(tensor)
+            matrix = self.matrix(tensor)
             for bits in REFINE_BITS:
                 size = math.prod(tensor.shape)
                 report = self._weights("encode refinements", done, size, total)
-                self.refined[tensor.name, bits] = encode(
-                    self.base[tensor.name].rest,
+                self.refined[tensor.name, bits] = add_plane(
+                    matrix,
+                    self.base[tensor.name],
                     bits,
-                    self._moments(tensor),
                     self.options.refine_damping,
-                    turned,
-                    report,
+                    progress=report,
                 )
                 done += size
 
@@ -158,12 +160,15 @@ class Growth:
 
         return build(self.source.spec, PlaneWeights(planes, self._norm, self.options.seed))
 
-    def rotated(self, tensor: TensorSpec) -> FloatArray:
-        """W R^T, float32. Raises SourceError when a weight is not finite."""
+    def matrix(self, tensor: TensorSpec) -> Matrix:
+        """W R^T and the moments of what it reads. Raises SourceError when a weight is not
+        finite.
+        """
         weights = np.ascontiguousarray(self.source.tensor(tensor.name), np.float32)
         if not np.isfinite(weights).all():
             raise SourceError("The tensor holds a value that is not finite.", where=tensor.name)
-        return kernels.rotate(weights, rotation(self.options.seed, weights.shape[1]))
+        turned = kernels.rotate(weights, rotation(self.options.seed, weights.shape[1]))
+        return Matrix(tensor.name, turned, self._moments(tensor))
 
     def _norm(self, name: str) -> FloatArray:
         return np.ascontiguousarray(self.source.tensor(name), np.float32)

@@ -30,7 +30,7 @@ class Options:
     measure_streams: int = 16
     measure_length: int = 512
     base_damping: float = 0.3
-    refine_damping: float = 0.3
+    refine_damping: float = 0.1
     embedding_identity: float = 2.0
     groups: int = 4
 

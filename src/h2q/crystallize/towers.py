@@ -1,82 +1,239 @@
 """A matrix becomes a tower of planes: each codes what the planes before it left over, with its own
 row scales.
 
-Row scales are re-fitted after encoding: the scale that minimises the row's error under the moments.
+The error of a row e is e H e^T, H the moments of what the matrix reads, or e e^T without moments.
+Row scales are re-fitted after encoding. A row takes a plane only where that does not raise its
+error, measured with the scale as it is stored; else its scale there is zero. So more planes are
+never worse, whatever the encoder did.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from h2q import kernels
 from h2q.codec.constants import UNIT
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane, from_bfloat16, to_bfloat16
+from h2q.core.errors import KernelError, QualityError, SourceError, UsageError
 from h2q.core.specs import PlaneSpec
 from h2q.crystallize.moments import FloatArray, Moments, damped, feedback
 
+Costs = npt.NDArray[np.float64]
+Listener = Callable[[float], bool]
+
+COMMIT, LOOKAHEAD = 12, 24  # columns; chosen by measurement, docs/lab/LOG.md
+MOST_PLANES = 8  # of a tensor, docs/format.md
+# A plane is encoded at a scale this much above the one its levels were made for: hardly dearer for
+# most weights, and what lies far out leaves less to the planes above.
+SPREAD = {2: 1.03, 1: 1.02}
+LOSS = {2: 0.07, 1: 0.27}  # of a plane, about; for the power that its own errors feed back
+MOST_FED = 0.75  # share of a target's power; beyond, the estimate is no longer one
 SMALLEST_SCALE = np.float32(1e-30)
+FIT_DAMPING = 0.01  # of the moments under which scales are fitted: nothing is all silent
+ROWS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class TowerPlan:
+    """Bits per weight of each plane, base first; how much the moments are damped before they shape
+    that plane's feedback (see moments.damped); columns that are committed at a time, and looked at
+    beyond.
+    """
+
+    bits: tuple[int, ...]
+    damping: tuple[float, ...]
+    commit: int = COMMIT
+    lookahead: int = LOOKAHEAD
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.bits) <= MOST_PLANES or not set(self.bits) <= {1, 2}:
+            raise UsageError(
+                f"A tower has 1 to {MOST_PLANES} planes of 1 or 2 bits, not {self.bits!r}."
+            )
+        if len(self.damping) != len(self.bits) or not all(
+            math.isfinite(d) and d >= 0 for d in self.damping
+        ):
+            raise UsageError(
+                f"A tower of {len(self.bits)} planes takes as many dampings, finite and not "
+                f"negative, not {self.damping!r}."
+            )
+        if self.commit < 1 or self.lookahead < 0:
+            raise UsageError("A tower commits at least one column and looks ahead at least none.")
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.bits))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is to be coded: float32 (rows, cols) rotated weights of the tensor `name`, and float64
+    (cols, cols) moments of what it reads, symmetric and not negative, or None where every column
+    counts the same.
+
+    Raises SourceError for weights and QualityError for moments that are not finite, both with the
+    tensor's name.
+    """
+
+    name: str
+    weights: FloatArray
+    moments: Moments | None = None
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.weights).all():
+            raise SourceError("The tensor holds a value that is not finite.", where=self.name)
+        if self.moments is None:
+            return
+        if self.moments.shape != (self.weights.shape[1],) * 2:
+            raise QualityError("The moments do not have the width of the tensor.", where=self.name)
+        if not np.isfinite(self.moments).all():
+            raise QualityError("The moments hold a value that is not finite.", where=self.name)
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Error of each row if it were left out altogether, float64 (rows,)."""
+        return row_costs(self.weights, self.moments)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A plane, what it leaves over (float32, rotated basis), and its proxy error tr(E H E^T) / tr(W
-    H W^T).
+    """A plane on top of those before it.
+
+    rest: float32 (rows, cols), what is still missing. costs: float64 (rows,), the error of each
+    row. error: proxy loss tr(E H E^T) / tr(W H W^T). mse: the same without moments.
     """
 
     plane: Plane
     rest: FloatArray
+    costs: Costs
     error: float
     mse: float
 
 
-def encode(
-    rest: FloatArray,
-    bits: int,
-    moments: Moments,
-    damping: float,
-    reference: FloatArray,
-    progress: Callable[[float], bool] | None = None,
-) -> Encoded:
-    """Code `rest` (rotated weights, or what earlier planes left of them) in one plane of `bits`.
-
-    rest, reference: float32 (rows, cols); moments: float64 (cols, cols); reference are the rotated
-    original weights.
+def encode_tower(
+    matrix: Matrix, plan: TowerPlan, progress: Listener | None = None
+) -> list[Encoded]:
+    """All planes of a tower, base first. progress hears the share done and may return False to
+    stop; raises Cancelled then.
     """
-    weighted = damped(moments, damping)
-    scale = np.sqrt(np.mean(rest.astype(np.float64) ** 2, axis=1)) / UNIT[bits]
+    done: list[Encoded] = []
+    for index, (bits, damping) in enumerate(zip(plan.bits, plan.damping, strict=True)):
+        part = None if progress is None else _part(progress, index, len(plan.bits))
+        before = done[-1] if done else None
+        done.append(add_plane(matrix, before, bits, damping, plan.commit, plan.lookahead, part))
+    return done
+
+
+def add_plane(
+    matrix: Matrix,
+    before: Encoded | None,
+    bits: int,
+    damping: float,
+    commit: int = COMMIT,
+    lookahead: int = LOOKAHEAD,
+    progress: Listener | None = None,
+) -> Encoded:
+    """One more plane of `bits` on top of `before`, or the base. Raises QualityError when moments
+    and damping together are not positive definite, Cancelled when progress returned False.
+    """
+    rest = matrix.weights if before is None else before.rest
+    costs = matrix.costs if before is None else before.costs
+    shape = _feedback(matrix, damping)
+    scale = np.sqrt(np.mean(rest.astype(np.float64) ** 2, axis=1)) * _spread(bits, shape)
     scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
-    codes = kernels.encode_plane(rest / scale[:, None], bits, feedback(weighted), progress=progress)
+    try:
+        codes = kernels.encode_plane(
+            rest / scale[:, None], bits, shape, commit, lookahead, progress=progress
+        )
+    except KernelError as error:
+        raise KernelError(error.what, where=matrix.name, fix=error.fix) from error
     spec = PlaneSpec(bits, *rest.shape)
     levels = kernels.decode_plane(spec, codes).astype(np.float32)
-    scales = to_bfloat16(_fitted(rest, levels, moments, scale))
-    left = rest - from_bfloat16(scales)[:, None] * levels
-    padded = np.zeros(PanelLayout.of(spec).scale_count, np.uint16)
-    padded[: len(scales)] = scales
+    stored = to_bfloat16(_fitted(rest, levels, matrix.moments))
+    left = _left(rest, stored, levels)
+    after = row_costs(left, matrix.moments)
+    worse = ~(after <= costs)
+    stored[worse], left[worse], after[worse] = 0, rest[worse], costs[worse]
+    scales = np.zeros(PanelLayout.of(spec).scale_count, np.uint16)
+    scales[: spec.rows] = stored
     return Encoded(
-        plane=Plane(spec, codes, padded),
+        plane=Plane(spec, codes, scales),
         rest=left,
-        error=_cost(left, moments) / max(_cost(reference, moments), 1e-30),
-        mse=float(np.mean(left**2) / max(float(np.mean(reference**2)), 1e-30)),
+        costs=after,
+        error=_share(after, matrix.costs),
+        mse=_share(row_costs(left, None), row_costs(matrix.weights, None)),
     )
 
 
-def _fitted(
-    rest: FloatArray, levels: FloatArray, moments: Moments, fallback: FloatArray
-) -> FloatArray:
-    """argmin over s of (w - s q) H (w - s q)^T per row, under lightly damped moments; the start
-    where q is silent.
+def row_costs(error: FloatArray, moments: Moments | None) -> Costs:
+    """e H e^T of every row e, H the identity without moments: float64 (rows,)."""
+    return _inner(error, error, moments)
+
+
+def _feedback(matrix: Matrix, damping: float) -> FloatArray | None:
+    if matrix.moments is None:
+        return None
+    try:
+        return feedback(damped(matrix.moments, damping))
+    except np.linalg.LinAlgError as error:
+        raise QualityError(
+            "The moments of what the tensor reads are not positive definite.",
+            where=matrix.name,
+            fix=f"Calibrate on more text, or damp them by more than {damping:g}.",
+        ) from error
+
+
+def _spread(bits: int, shape: FloatArray | None) -> float:
+    """Row scale at which a plane is encoded, relative to the row's deviation.
+
+    A target is its weight plus what errors before it feed back: of power t = w + loss * t * f, f
+    the mean power of the feedback's columns.
     """
-    light = damped(moments, 0.01).astype(np.float32)
-    turned = levels @ light
-    above = np.einsum("ij,ij->i", turned, rest, dtype=np.float64)
-    below = np.einsum("ij,ij->i", turned, levels, dtype=np.float64)
-    fitted = above / np.maximum(below, 1e-30)
-    return np.where(fitted > 0, fitted, fallback).astype(np.float32)
+    fed = (
+        0.0
+        if shape is None
+        else LOSS[bits] * float(np.sum(shape**2, dtype=np.float64)) / len(shape)
+    )
+    return SPREAD[bits] / UNIT[bits] / math.sqrt(1 - min(fed, MOST_FED))
 
 
-def _cost(error: FloatArray, moments: Moments) -> float:
-    return float(np.einsum("ij,ij->", error @ moments.astype(np.float32), error, dtype=np.float64))
+def _fitted(rest: FloatArray, levels: FloatArray, moments: Moments | None) -> FloatArray:
+    """argmin over s of (w - s q) H (w - s q)^T per row, H lightly damped; zero where q points away
+    from w.
+    """
+    light = None if moments is None else damped(moments, FIT_DAMPING)
+    above = _inner(levels, rest, light)
+    below = _inner(levels, levels, light)
+    fitted = np.divide(above, below, out=np.zeros_like(above), where=(above > 0) & (below > 0))
+    return fitted.astype(np.float32)
+
+
+def _left(rest: FloatArray, stored: npt.NDArray[np.uint16], levels: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore", invalid="ignore"):  # such a row then refuses the plane
+        return np.asarray(rest - from_bfloat16(stored)[:, None] * levels)
+
+
+def _inner(a: FloatArray, b: FloatArray, moments: Moments | None) -> Costs:
+    """a_i H b_i^T of every row i, in float64, a few rows at a time."""
+    out = np.empty(len(a), np.float64)
+    for begin in range(0, len(a), ROWS_AT_ONCE):
+        rows = slice(begin, begin + ROWS_AT_ONCE)
+        turned = a[rows].astype(np.float64)
+        if moments is not None:
+            turned = turned @ moments
+        out[rows] = np.einsum("ij,ij->i", turned, b[rows].astype(np.float64))
+    return out
+
+
+def _share(costs: Costs, whole: Costs) -> float:
+    return float(costs.sum() / max(float(whole.sum()), 1e-30))
+
+
+def _part(progress: Listener, index: int, count: int) -> Listener:
+    return lambda share: progress((index + share) / count)

@@ -3,7 +3,7 @@ bits.
 
 `using("numpy")` forces the twins, `using(path)` one of the native paths of `available()`;
 H2Q_KERNEL does so for a whole process. Without the extension the twins do the work and
-`load_error()` says why.
+`load_error()` says why. `kernels.references` is what their speed is held against.
 """
 
 from h2q.kernels.operations import (
@@ -21,11 +21,23 @@ from h2q.kernels.operations import (
     swiglu,
     unrotate,
 )
-from h2q.kernels.paths import available, features, load_error, path, set_threads, threads, using
+from h2q.kernels.paths import (
+    NUMPY,
+    available,
+    cores,
+    features,
+    load_error,
+    path,
+    set_threads,
+    threads,
+    using,
+)
 
 __all__ = [
+    "NUMPY",
     "attention",
     "available",
+    "cores",
     "decode_plane",
     "encode_plane",
     "features",

@@ -42,7 +42,8 @@ def set_code(bits: int, columns: Sequence[int], levels: npt.NDArray[np.int8]) ->
 if _native:
     for _bits, _columns in COLUMNS.items():
         set_code(_bits, _columns, LEVELS[_bits])
-    _native.set_threads(settings.threads())
+    if (_threads := settings.threads()) is not None:
+        _native.set_threads(_threads)
 
 
 def load_error() -> str:
@@ -66,14 +67,39 @@ def features() -> dict[str, dict[str, bool]]:
 
 
 def set_threads(count: int) -> None:
-    """Size of the worker pool, the calling thread included."""
+    """Size of the worker pool, the calling thread included, 1 to 256. Raises KernelError beyond."""
     if _native:
-        _native.set_threads(count)
+        _call(_native.set_threads, count)
 
 
 def threads() -> int:
     """Threads that take part in an operation."""
     return int(_native.threads()) if _native else 1
+
+
+def cores() -> tuple[int, int]:
+    """Usable cores for performance and for efficiency; the second is 0 where there is one kind."""
+    return tuple(_native.cores()) if _native else (settings.usable_cores(), 0)
+
+
+def read_forms() -> int:
+    """See h2q.kernels.references."""
+    return int(_native.read_forms())
+
+
+def read_words(words: npt.NDArray[np.uint64], form: int) -> int:
+    """See h2q.kernels.references."""
+    return int(_call(_native.read_words, words, form))
+
+
+def repeat_dots(rounds: int) -> int:
+    """See h2q.kernels.references."""
+    return int(_native.repeat_dots(rounds))
+
+
+def synchronise(rounds: int, meet: bool) -> int:
+    """See h2q.kernels.references."""
+    return int(_native.synchronise(rounds, meet))
 
 
 def rotate(x: FloatArray, rotation: Rotation) -> FloatArray:
@@ -130,8 +156,8 @@ def encode_plane(
     target: FloatArray,
     bits: int,
     feedback: FloatArray | None = None,
-    commit: int = 16,
-    lookahead: int = 32,
+    commit: int = 12,
+    lookahead: int = 24,
     progress: Callable[[float], bool] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """See h2q.codec.encode.encode_plane."""
@@ -198,9 +224,18 @@ def _stack(planes: Sequence[Plane]) -> list[tuple[int, int, int, Any, Any]]:
 
 
 def _call(operation: Callable[..., Any], *arguments: Any) -> Any:
-    """Run an operation; what the binding refuses becomes an error of our own."""
+    """Run an operation; what the binding refuses becomes an error of our own. Errors of a callback
+    pass as they are.
+    """
     try:
         return operation(*arguments)
     except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise KernelError(f"An operation got arrays it cannot work on: {reason}") from error
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise
+        reason = str(error)
+        if isinstance(error, TypeError):
+            got = [f"{a.dtype} {a.shape}" for a in arguments if isinstance(a, np.ndarray)]
+            reason = f"types, dimensions or gaps it does not know ({', '.join(got)})"
+        raise KernelError(
+            f"The operation got arrays it cannot work on: {reason}.", where=operation.__name__
+        ) from error

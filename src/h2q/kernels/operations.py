@@ -72,8 +72,8 @@ def encode_plane(
     target: FloatArray,
     bits: int,
     feedback: FloatArray | None = None,
-    commit: int = 16,
-    lookahead: int = 32,
+    commit: int = 12,
+    lookahead: int = 24,
     progress: Callable[[float], bool] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Codes of a target in level units, by Viterbi with LDLQ feedback: uint8 (panels, lines, 64).

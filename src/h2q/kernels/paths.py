@@ -82,10 +82,15 @@ def load_error() -> str:
 
 
 def set_threads(count: int) -> None:
-    """Size of the worker pool, the calling thread included."""
+    """Size of the worker pool, the calling thread included, 1 to 256. Raises KernelError beyond."""
     native.set_threads(count)
 
 
 def threads() -> int:
-    """Threads that take part in an operation."""
+    """Threads that take part in an operation; unless told, one for each core for performance."""
     return native.threads()
+
+
+def cores() -> tuple[int, int]:
+    """Usable cores for performance and for efficiency; the second is 0 where there is one kind."""
+    return native.cores()

@@ -19,6 +19,7 @@ from h2q.sources.hf_config import model_spec
 
 CONFIG_LIMIT = 1 << 20
 INDEX_LIMIT = 64 << 20
+TOKENIZER_LIMIT = 256 << 20
 COMPARED_BYTES = 16 << 20  # of two tensors that should be equal, at a time
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 FLOATS: dict[str, np.dtype[Any]] = {
@@ -51,6 +52,18 @@ def read_index(path: Path) -> list[str]:
         if name != Path(name).name or name in ("", ".", "..") or "\\" in name or "\0" in name:
             raise SourceError("The index points outside the folder.", where=path.name)
     return names
+
+
+def read_text(path: Path, limit: int) -> str:
+    """UTF-8 text of at most `limit` bytes. Raises SourceError."""
+    try:
+        if path.stat().st_size > limit:
+            raise SourceError(f"The file is larger than {limit:,} bytes.", where=path.name)
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise SourceError(f"The file cannot be read: {error.strerror}.", where=path.name) from error
+    except UnicodeDecodeError as error:
+        raise SourceError("The file is not UTF-8 text.", where=path.name) from error
 
 
 class HFDirectory:
@@ -107,6 +120,28 @@ class HFDirectory:
             if not np.isfinite(wide).all():
                 raise self._damaged(name, "leaves the range of float32 when scaled")
         return wide
+
+    def tokenizer_json(self) -> str:
+        """The text of tokenizer.json. Raises SourceError when it is too large or not UTF-8."""
+        return read_text(self.tokenizer_path, TOKENIZER_LIMIT)
+
+    def chat_template(self) -> str | None:
+        """chat_template.jinja, else what tokenizer_config.json holds. Of several named templates
+        the one called `default`.
+        """
+        file = self.path / "chat_template.jinja"
+        if file.is_file():
+            return read_text(file, CONFIG_LIMIT)
+        config = self.path / "tokenizer_config.json"
+        if not config.is_file():
+            return None
+        found = read_json(config, TOKENIZER_LIMIT, SourceError).get("chat_template")
+        if isinstance(found, list):
+            rows = [row for row in found if isinstance(row, dict) and row.get("name") == "default"]
+            found = rows[0].get("template") if rows else None
+        if found is not None and not isinstance(found, str):
+            raise SourceError("The chat_template is not a text.", where=config.name)
+        return found
 
     def _widened(self, name: str) -> FloatArray:
         """Stored values as float32, all finite, before scaling."""

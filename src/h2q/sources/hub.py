@@ -10,18 +10,17 @@ from pathlib import Path
 from h2q.core.errors import NetworkError, ResourceError, SourceError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.units import format_bytes
-from h2q.sources.hf_dir import CONFIG_LIMIT, INDEX_LIMIT, read_config, read_index
+from h2q.sources.hf_dir import CONFIG_LIMIT, INDEX_LIMIT, TOKENIZER_LIMIT, read_config, read_index
 from h2q.sources.hub_cache import Snapshot, remembered
 from h2q.sources.hub_listing import Listing, RemoteFile, RemoteName, parse_remote, read_listing
 from h2q.sources.hub_transfer import transfer
 from h2q.sources.hub_wire import Hub, default_hub
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZER_LIMIT = 256 << 20
 REQUIRED = {"config.json": CONFIG_LIMIT, "tokenizer.json": TOKENIZER_LIMIT}
 WELCOME = {
     "generation_config.json": CONFIG_LIMIT,
-    "tokenizer_config.json": INDEX_LIMIT,
+    "tokenizer_config.json": TOKENIZER_LIMIT,
     "chat_template.jinja": CONFIG_LIMIT,
     INDEX: INDEX_LIMIT,
 }

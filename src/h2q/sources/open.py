@@ -4,7 +4,6 @@ in an Ollama store.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from h2q.core.errors import SourceError
@@ -37,9 +36,9 @@ def open_source(where: str | Path, progress: ProgressListener = silent) -> Sourc
 
 
 def _open_path(path: Path) -> Source:
+    if path.suffix == ".gguf" and not path.is_dir():
+        return _open_gguf(path)
     if path.is_file():
-        if path.suffix == ".gguf":
-            return _open_gguf(path)
         raise SourceError("This file is no model.", where=path.name, fix=FORMS)
     if not (path / "config.json").is_file():
         raise SourceError(
@@ -51,9 +50,6 @@ def _open_path(path: Path) -> Source:
 
 
 def _open_gguf(path: Path) -> Source:
-    try:
-        room = importlib.import_module("h2q.sources.gguf_file")
-    except ModuleNotFoundError as error:
-        raise SourceError("This version does not read GGUF files.", where=path.name) from error
-    source: Source = room.GGUFSource(path)
-    return source
+    from h2q.sources.gguf_file import GGUFSource  # the gguf package takes its time
+
+    return GGUFSource(path)

@@ -1,0 +1,132 @@
+"""The measurements behind a tower's defaults: how many columns to commit at a time and to look at
+beyond, and how much to damp the moments of each plane.
+
+    python tools/tower_search/measure.py blocks
+    python tools/tower_search/measure.py damping --every 5
+
+`blocks` codes a unit Gaussian and the 256 x 1024 case of `h2q bench codec`. `damping` codes
+matrices of the seed model, its moments collected on text sampled from the model itself, and
+measures what is lost under moments of other sampled text that no plane was shaped by. Both print
+Markdown tables for docs/lab/LOG.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q import kernels
+from h2q.bench.codec import excess_bits, gaussian, uneven_moments
+from h2q.core.events import silent
+from h2q.crystallize.growth import MEASURE_SEED, Growth
+from h2q.crystallize.moments import Moments
+from h2q.crystallize.options import Options
+from h2q.crystallize.sampling import sample_text
+from h2q.crystallize.towers import Encoded, Matrix, add_plane, row_costs
+from h2q.sources import open_source
+from h2q.text import Tokenizer
+
+SEED_MODEL = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
+BLOCKS = ((8, 20), (8, 24), (12, 20), (12, 24), (16, 20), (16, 24), (16, 32))
+BASE_DAMPINGS = (0.01, 0.03, 0.1, 0.2, 0.3, 1.0, 1e6)  # the last: no feedback
+REFINE_DAMPINGS = (0.03, 0.1, 0.3)
+ONE_SHOT = 0.0045 / 0.0699  # loss of a four-bit code over that of a two-bit one (trellis.md)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A matrix with the moments it is coded under, and others to measure its loss under."""
+
+    matrix: Matrix
+    held_out: Moments
+
+    def loss(self, encoded: Encoded) -> float:
+        """tr(E H E^T) / tr(W H W^T) under the held-out moments."""
+        whole = row_costs(self.matrix.weights, self.held_out).sum()
+        return float(row_costs(encoded.rest, self.held_out).sum() / whole)
+
+
+def seed_layers(every: int) -> list[Layer]:
+    """Every so many of the seed model's matrices, the embedding aside."""
+    source, options = (
+        open_source(SEED_MODEL),
+        Options(calibration_streams=18, calibration_length=384),
+    )
+    growth, fresh = (Growth(source, options, silent) for _ in range(2))
+    growth.collect_moments(growth.calibration_tokens(Tokenizer(source.tokenizer_path)))
+    fresh.collect_moments([sample_text(growth.original, 8, 384, MEASURE_SEED)])
+    linear = [t for t in growth.coded if t.kind != "embedding"]
+    return [Layer(growth.matrix(t), fresh.moments[t.reads]) for t in linear[::every]]
+
+
+def coded(layers: list[Layer], bits: int, damping: float, below: list[Encoded]) -> list[Encoded]:
+    """One more plane on every layer; the base where nothing is below."""
+    if not below:
+        return [add_plane(layer.matrix, None, bits, damping) for layer in layers]
+    pairs = zip(layers, below, strict=True)
+    return [add_plane(layer.matrix, before, bits, damping) for layer, before in pairs]
+
+
+def damping(layers: list[Layer]) -> None:
+    """Losses of towers by the damping of their base and of the planes above it, each relative to
+    the matrix's own best base, or to the one-shot four-bit code that goes with it; then the mean.
+    """
+
+    def losses(tower: list[Encoded]) -> npt.NDArray[np.float64]:
+        return np.array([layer.loss(e) for layer, e in zip(layers, tower, strict=True)])
+
+    bases = {d: coded(layers, 2, d, []) for d in BASE_DAMPINGS}
+    best = np.min([losses(base) for base in bases.values()], axis=0)
+    print(f"{len(layers)} matrices, their best bases lose {best.min():.4f} to {best.max():.4f}\n")
+    print("| base damping | above | 2 | 2+1 | 2+2 / one-shot | 2+1+1 / one-shot |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for base_damping, base in bases.items():
+        for above in REFINE_DAMPINGS:
+            one = coded(layers, 1, above, base)
+            two, three = coded(layers, 2, above, base), coded(layers, 1, above, one)
+            means = [float(np.mean(losses(tower) / best)) for tower in (base, one, two, three)]
+            means[2:] = [mean / ONE_SHOT for mean in means[2:]]
+            figures = " | ".join(f"{mean:.3f}" for mean in means)
+            print(f"| {base_damping:g} | {above:g} | {figures} |", flush=True)
+
+
+def blocks(cases: Iterable[tuple[int, int]]) -> None:
+    """Loss and speed by columns committed and looked at, K=2; speed on one core."""
+    x, weights, moments = gaussian((256, 784)), gaussian((256, 1024), 1), uneven_moments(1024)
+    plain, shaped = Matrix("a Gaussian", x), Matrix("a Gaussian matrix", weights, moments)
+    kernels.set_threads(1)
+    print(
+        "| commit | look-ahead | MSE | excess bits | proxy loss | weights/s |\n"
+        "|---|---|---|---|---|---|"
+    )
+    for commit, lookahead in cases:
+        loss = add_plane(plain, None, 2, 0.0, commit, lookahead).mse
+        proxy = add_plane(shaped, None, 2, 0.0, commit, lookahead).error
+        times = []
+        for _ in range(2):
+            began = time.perf_counter()
+            kernels.encode_plane(x * np.float32(27), 2, None, commit, lookahead)
+            times.append(time.perf_counter() - began)
+        figures = f"{loss:.5f} | {excess_bits(2, loss):.4f} | {proxy:.5f}"
+        print(f"| {commit} | {lookahead} | {figures} | {x.size / min(times):,.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("blocks", "damping"))
+    parser.add_argument("--every", type=int, default=1, help="take one matrix in so many")
+    arguments = parser.parse_args()
+    if arguments.what == "blocks":
+        blocks(BLOCKS)
+    else:
+        damping(seed_layers(arguments.every))
+
+
+if __name__ == "__main__":
+    main()
