@@ -7,7 +7,7 @@ TOOLS_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"  # cmake looks for ninja there
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers test-arm test-sanitize build-macos bench bench-peers demo clean
+.PHONY: setup check test test-peers test-arm test-sanitize build-macos fuzz bench bench-peers demo clean
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,10 @@ $(VENV)/.installed: $(VENV)/.uv pyproject.toml uv.lock $(NATIVE)
 
 $(VENV)/.peers: $(VENV)/.installed requirements/peers.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.installed requirements/fuzz.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
 	@touch $@
 
 build/native/.tested: $(VENV)/.installed $(TESTS)
@@ -89,6 +93,11 @@ build-macos: $(VENV)/.macos
 	  -DCMAKE_COMPILE_WARNING_AS_ERROR=ON > build/macos.log || { cat build/macos.log; exit 1; }
 	$(TOOLS_PATH) $(BIN)/cmake --build build/macos -- --quiet
 	$(BIN)/python tools/check_macho.py build/macos
+
+FUZZ_SECONDS ?= 60
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/gguf_header.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024
 
 RESULTS := benchmarks/results
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,18 @@ import numpy as np
 from h2q.core.specs import ModelSpec
 
 HEADER = 7
+Piece = tuple[str, float, int]
 
 
 class Stories:
-    """A Source. The file holds rotary pairs side by side; Hugging Face keeps halves."""
+    """A Source, its tokenizer aside. The file holds rotary pairs side by side; Hugging Face keeps
+    halves.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "stories260K.bin"
         sizes = np.fromfile(path, np.int32, HEADER)
         width, inner, layers, heads, shared, vocabulary, context = map(int, sizes)
-        self.tokenizer_path = folder / "tok512.model"
         self.spec = ModelSpec(
             family="llama",
             vocab_size=abs(vocabulary),
@@ -68,3 +72,39 @@ class Stories:
     def _halves(self, weights: np.ndarray) -> np.ndarray:
         pairs = weights.reshape(-1, self.spec.head_dim // 2, 2, weights.shape[1])
         return np.ascontiguousarray(pairs.transpose(0, 2, 1, 3).reshape(weights.shape))
+
+
+def pieces(folder: Path) -> list[Piece]:
+    """Text, score and type of every piece of tok512.model, a SentencePiece protocol buffer."""
+    found = []
+    for number, value in fields((folder / "tok512.model").read_bytes()):
+        if number == 1:
+            entry = dict(fields(value))
+            score = struct.unpack("<f", entry.get(2, bytes(4)))[0]
+            found.append((entry[1].decode(), score, entry.get(3, b"\1")[0]))
+    return found
+
+
+def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Numbers and contents of the fields of a protocol buffer message."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        tag = varint()
+        if tag & 7 == 0:
+            yield tag >> 3, varint().to_bytes(8, "little")
+            continue
+        size = varint() if tag & 7 == 2 else {1: 8, 5: 4}[tag & 7]
+        yield tag >> 3, data[at : at + size]
+        at += size

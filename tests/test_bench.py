@@ -7,6 +7,7 @@ import pytest
 
 from h2q import kernels
 from h2q.bench import machine, slug
+from h2q.bench.machine import Neighbours
 from h2q.bench.materials import Materials, Sizes, aligned, code_bytes, words
 from h2q.bench.rows import Limit, Row, Target
 from h2q.bench.timing import Contestant, Timing, race
@@ -88,6 +89,12 @@ def test_materials_are_whole_and_aligned() -> None:
     assert code_bytes([materials.two]) == words(materials.one).nbytes == 1 << 20
     assert len(np.unique(materials.two.codes)) == 256
     assert all(p.spec.rows == materials.two.spec.rows for p in materials.refinements)
+
+
+def test_own_work_is_not_the_neighbours() -> None:
+    neighbours = Neighbours()
+    sum(range(2_000_000))
+    assert 0.0 <= neighbours.share() <= 1.0
 
 
 def test_a_machine_has_a_name_for_files() -> None:

@@ -142,6 +142,19 @@ def test_proxy_loss_of_the_named_case() -> None:
     assert ours.error < 0.65 * proxy_loss(scalar, weights, moments)
 
 
+def test_feedback_reaches_columns_of_the_same_block() -> None:
+    """Twelve columns are committed at once, and still the later of them make good what the earlier
+    ones did wrong.
+    """
+    basis, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((12, 12)))
+    moments = (basis / np.arange(1, 13) ** 2) @ basis.T
+    weights = gaussian((512, 12))
+    shaped = add_plane(Matrix("w", weights, moments), None, 2, 1.0)
+    plain = add_plane(Matrix("w", weights), None, 2, 0.0)
+    assert shaped.error < 0.8 * proxy_loss(plain.rest, weights, moments)
+    assert plain.mse < shaped.mse
+
+
 def test_threads_and_paths_change_no_byte() -> None:
     weights, moments = gaussian((70, 48)), uneven_moments(48)
     plan = TowerPlan((2, 1), (0.3, 0.1))

@@ -12,28 +12,11 @@ import numpy as np
 import pytest
 
 from h2q import kernels
-from h2q.codec.layout import PanelLayout
-from h2q.codec.planes import Plane, to_bfloat16
-from h2q.core.errors import KernelError
-from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import rotation
+from planes import NATIVE, normal, random_plane
 
-NATIVE = [path for path in kernels.available() if path != "numpy"]
 SHAPES = [(1, 1), (16, 4), (5, 7), (31, 37), (128, 256), (256, 768), (263, 101), (300, 260)]
 Case = Callable[[np.random.Generator], Any]
-
-
-def normal(draw: np.random.Generator, *shape: int) -> np.ndarray:
-    return draw.standard_normal(shape).astype(np.float32)
-
-
-def random_plane(draw: np.random.Generator, bits: int, rows: int, cols: int) -> Plane:
-    spec = PlaneSpec(bits, rows, cols)
-    layout = PanelLayout.of(spec)
-    scales = np.zeros(layout.scale_count, np.uint16)
-    scales[:rows] = to_bfloat16(np.abs(normal(draw, rows)) / 50)
-    codes = draw.integers(0, 256, layout.code_shape).astype(np.uint8)
-    return Plane(spec, codes, scales)
 
 
 def projection(rows: int, cols: int, bits: tuple[int, ...], tokens: int) -> Case:
@@ -126,39 +109,9 @@ def test_twin(name: str, path: str) -> None:
         np.testing.assert_array_equal(mine, theirs, strict=True)
 
 
-@pytest.mark.parametrize("path", kernels.available())
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(path: str, bad: float) -> None:
-    x = np.ones((2, 64), np.float32)
-    x[1, 3] = bad
-    with kernels.using(path), pytest.raises(KernelError):
-        kernels.rotate_quantize(x, rotation(0, 64))
-
-
-@pytest.mark.parametrize("path", NATIVE)
-def test_threads_change_nothing(path: str) -> None:
-    before = kernels.threads()
-    results = []
-    try:
-        with kernels.using(path):
-            for count in (1, 2, 5):
-                kernels.set_threads(count)
-                case = CASES["matmul 300x260 planes (2, 1) tokens 17"]
-                results.append(case(np.random.default_rng(0)))
-    finally:
-        kernels.set_threads(before)
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
-
-
 def test_exp_is_close_to_exp() -> None:
     from h2q.kernels import twins
 
     x = np.linspace(-86, 87, 20_001).astype(np.float32)
     relative = twins.exp(x).astype(np.float64) / np.exp(x.astype(np.float64)) - 1
     assert np.abs(relative).max() < 2.5e-7
-
-
-def test_an_unknown_path_is_refused() -> None:
-    with pytest.raises(KernelError, match="not available"), kernels.using("abacus"):
-        pass

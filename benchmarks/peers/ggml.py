@@ -78,7 +78,8 @@ class Ggml:
         if spec is None or not spec.submodule_search_locations:
             raise ResourceError("llama-cpp-python is not installed.", fix="make bench-peers")
         folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-        files = [f for f in folder.iterdir() if f.name.startswith(("libggml", "ggml"))]
+        named = (f for f in folder.iterdir() if f.name.startswith(("libggml", "ggml")))
+        files = [f for f in named if f.suffix in (".so", ".dylib", ".dll")]  # no second copies
         ordered = sorted(files, key=lambda f: ("base" not in f.name, "cpu" not in f.name))
         self._libraries = [ctypes.CDLL(str(f), ctypes.RTLD_GLOBAL) for f in ordered]
         self.version = version("llama-cpp-python")

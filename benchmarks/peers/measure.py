@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ggml import FOUR_BITS, PATTERN_ROWS, TYPES, Ggml, Product, products
 from h2q import kernels
 from h2q.bench import machine, slug, write_result
+from h2q.bench.machine import Neighbours
 from h2q.bench.materials import Materials, Sizes
 from h2q.bench.products import multiply_adds, product
 from h2q.bench.references import counts, in_words, read_limit, read_time, reads
@@ -28,7 +29,7 @@ from h2q.codec.planes import Plane
 from h2q.core.errors import H2QError, KernelError
 
 REST = 0.01  # seconds before each sample: threads of both libraries spin a while after their work
-SECONDS = 3.0  # of each race
+SECONDS = 2.0  # of each race
 TARGET = Target("ratio", least=3.0)
 MOST_ERROR = (
     0.3  # of the peer's product, relative: two bits are coarse, a wrong product is off by 1.4
@@ -148,20 +149,21 @@ def _our_row(
 
 
 def fastest_row(rows: list[Row], shape: str, threads: int, target: Target | None) -> Row:
-    """Ours beside the fastest of the peer's 4-bit types, by the best time of each."""
-    peers = {
-        row.timing.best: row.name.removeprefix("llama.cpp ")
+    """Ours beside the 4-bit type that comes closest to it, each pair taken from its own race: a
+    busy neighbour slows both.
+    """
+    pairs = [
+        row
         for row in rows
-        if row.path == "llama.cpp"
-        and row.threads == threads
-        and row.name.split()[1] in FOUR_BITS
+        if row.name.startswith("2 beside ")
+        and row.name.split()[2] in FOUR_BITS
         and shape in row.name
-    }
-    name = peers[min(peers)]
-    ours = next(row for row in rows if row.name == f"2 beside {name}")
-    kind = name.partition(",")[0]
+        and row.threads == threads
+    ]
+    closest = min(pairs, key=lambda row: row.ratio)
+    kind = closest.name.removeprefix("2 beside ").partition(",")[0]
     return replace(
-        ours,
+        closest,
         name=f"K=2 against the fastest 4-bit type, {shape}, {in_words(threads)}",
         ratio_to=f"llama.cpp {kind}",
         target=target,
@@ -170,7 +172,7 @@ def fastest_row(rows: list[Row], shape: str, threads: int, target: Target | None
 
 def measured(mebibytes: int) -> dict[str, Any]:
     """All rows, as `h2q bench` has them."""
-    ggml, materials = Ggml(), Materials(Sizes.of(mebibytes))
+    neighbours, ggml, materials = Neighbours(), Ggml(), Materials(Sizes.of(mebibytes))
     sizes = materials.sizes
     seconds = min(SECONDS, sizes.seconds)
     memory = field(materials, (materials.two, materials.refinements[0]), 1)
@@ -183,7 +185,12 @@ def measured(mebibytes: int) -> dict[str, Any]:
         rows += [fastest_row(rows, arena.shape, threads, target) for threads in counts()]
     results = {row.name: row.document() for row in rows}
     about = {**machine(), "llama_cpp_python": ggml.version}
-    return {"machine": about, "mebibytes": mebibytes, "results": results}
+    return {
+        "machine": about,
+        "mebibytes": mebibytes,
+        "busy_elsewhere": neighbours.share(),
+        "results": results,
+    }
 
 
 def main() -> int:

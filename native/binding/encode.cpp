@@ -9,18 +9,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "arrays.hpp"
 #include "dispatch.hpp"
 #include "encode.hpp"
 
-namespace nb = nanobind;
-
-template <typename T, int kDims>
-using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
-
 namespace {
 
-std::string encode_plane(Array<const float, 2> target, int bits, std::optional<Array<const float, 2>> feedback,
-                         int commit, int lookahead, Array<uint8_t, 3> codes, nb::object progress) {
+std::string encode_plane(In<float, 2> target, int bits, std::optional<In<float, 2>> feedback, int commit, int lookahead,
+                         Array<uint8_t, 3> codes, nb::object progress) {
+  Borders at;
   const int rows = static_cast<int>(target.shape(0)), cols = static_cast<int>(target.shape(1));
   const auto plane = h2q::plane_layout(bits, rows, cols);
   if (static_cast<int>(codes.shape(0)) != plane.panels || static_cast<int>(codes.shape(1)) != plane.lines ||
@@ -37,7 +34,7 @@ std::string encode_plane(Array<const float, 2> target, int bits, std::optional<A
       return going != 0;
     };
   nb::gil_scoped_release release;
-  switch (h2q::encode_plane(bits, rows, cols, target.data(), feedback ? feedback->data() : nullptr, commit, lookahead,
+  switch (h2q::encode_plane(bits, rows, cols, at(target), feedback ? at(*feedback) : nullptr, commit, lookahead,
                             codes.data(), report)) {
     case h2q::EncodeResult::not_finite: return "not finite";
     case h2q::EncodeResult::cancelled: return "cancelled";

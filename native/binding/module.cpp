@@ -5,21 +5,18 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "arrays.hpp"
 #include "dispatch.hpp"
 #include "pool.hpp"
 #include "references.hpp"
 
 namespace nb = nanobind;
-
-template <typename T, int kDims>
-using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
-template <typename T, int kDims>
-using In = Array<const T, kDims>;
 
 void bind_encode(nb::module_& m);
 
@@ -29,28 +26,30 @@ void require(bool good, const char* what) {
   if (!good) throw std::invalid_argument(what);
 }
 
-h2q::RotationView rotation_view(const In<float, 1>& signs, const In<float, 2>& mix, int block) {
+h2q::RotationView rotation_view(Borders& at, const In<float, 1>& signs, const In<float, 2>& mix, int block) {
   const int width = static_cast<int>(signs.shape(0)), mixed = static_cast<int>(mix.shape(0));
   require(block > 0 && width % block == 0 && mix.shape(1) == mix.shape(0), "rotation does not fit its width");
   require(mixed == 1 || mixed * block == width, "rotation mix does not fit its width");
-  return {signs.data(), mix.data(), width, block, mixed};
+  return {at(signs), at(mix), width, block, mixed};
 }
 
 // (bits, rows, cols, codes, scales) per plane, all of one matrix.
-std::vector<h2q::PlaneView> plane_views(const nb::list& planes) {
+std::vector<h2q::PlaneView> plane_views(Borders& at, const nb::list& planes) {
   std::vector<h2q::PlaneView> out;
   for (nb::handle item : planes) {
     const auto plane = nb::cast<nb::tuple>(item);
     require(plane.size() == 5, "a plane is (bits, rows, cols, codes, scales)");
     auto view = h2q::plane_layout(nb::cast<int>(plane[0]), nb::cast<int>(plane[1]), nb::cast<int>(plane[2]));
-    const auto codes = nb::cast<In<uint8_t, 3>>(plane[3]);
-    const auto scales = nb::cast<In<uint16_t, 1>>(plane[4]);
+    In<uint8_t, 3> codes;
+    In<uint16_t, 1> scales;
+    require(nb::try_cast(plane[3], codes, false), "the codes are not a contiguous array of bytes of three dimensions");
+    require(nb::try_cast(plane[4], scales, false), "the row scales are not a contiguous vector of uint16");
     require(static_cast<int>(codes.shape(0)) == view.panels && static_cast<int>(codes.shape(1)) == view.lines &&
                 codes.shape(2) == h2q::kLineLanes,
             "the codes do not have the shape of their plane");
     require(static_cast<int>(scales.shape(0)) >= view.rows, "there are fewer row scales than rows");
     view.codes = codes.data();
-    view.scales = scales.data();
+    view.scales = at(scales);
     require(out.empty() || (out[0].rows == view.rows && out[0].cols == view.cols), "stacked planes differ in shape");
     out.push_back(view);
   }
@@ -59,70 +58,77 @@ std::vector<h2q::PlaneView> plane_views(const nb::list& planes) {
 }
 
 void rotate(In<float, 2> x, In<float, 1> signs, In<float, 2> mix, int block, bool inverse, Array<float, 2> out) {
-  const auto view = rotation_view(signs, mix, block);
+  Borders at;
+  const auto view = rotation_view(at, signs, mix, block);
   require(static_cast<int>(x.shape(1)) == view.width && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(1),
           "the input does not have the width of its rotation");
   nb::gil_scoped_release release;
-  h2q::rotate_tokens(view, x.data(), out.data(), static_cast<int>(x.shape(0)), inverse);
+  h2q::rotate_tokens(view, at(x), out.data(), static_cast<int>(x.shape(0)), inverse);
 }
 
 bool quantize(In<float, 2> x, Array<int8_t, 2> codes, Array<float, 1> scale, Array<int32_t, 1> sums) {
+  Borders at;
   const size_t tokens = x.shape(0);
   require(codes.shape(0) == tokens && scale.shape(0) == tokens && sums.shape(0) == tokens &&
               codes.shape(1) >= x.shape(1),
           "the outputs do not fit the input");
   nb::gil_scoped_release release;
-  return h2q::quantize_tokens(x.data(), static_cast<int>(tokens), static_cast<int>(x.shape(1)),
+  return h2q::quantize_tokens(at(x), static_cast<int>(tokens), static_cast<int>(x.shape(1)),
                               static_cast<int>(codes.shape(1)), codes.data(), scale.data(), sums.data());
 }
 
 bool rotate_quantize(In<float, 2> x, In<float, 1> signs, In<float, 2> mix, int block, Array<int8_t, 2> codes,
                      Array<float, 1> scale, Array<int32_t, 1> sums) {
-  const auto view = rotation_view(signs, mix, block);
+  Borders at;
+  const auto view = rotation_view(at, signs, mix, block);
   const size_t tokens = x.shape(0);
   require(static_cast<int>(x.shape(1)) == view.width, "the input does not have the width of its rotation");
   require(codes.shape(0) == tokens && scale.shape(0) == tokens && sums.shape(0) == tokens &&
               codes.shape(1) >= x.shape(1),
           "the outputs do not fit the input");
   nb::gil_scoped_release release;
-  return h2q::rotate_quantize_tokens(view, x.data(), static_cast<int>(tokens), static_cast<int>(codes.shape(1)),
+  return h2q::rotate_quantize_tokens(view, at(x), static_cast<int>(tokens), static_cast<int>(codes.shape(1)),
                                      codes.data(), scale.data(), sums.data());
 }
 
 // Weights are float32, or uint16 that hold bfloat16.
 template <typename T>
 void matmul_dense(In<float, 2> x, In<T, 2> weights, Array<float, 2> out) {
+  Borders at;
   require(x.shape(1) == weights.shape(1) && out.shape(0) == x.shape(0) && out.shape(1) == weights.shape(0),
           "the weights do not fit the input or the output");
-  h2q::DenseView view{x.data(), nullptr, nullptr, out.data(), static_cast<int>(x.shape(0)),
+  h2q::DenseView view{at(x), nullptr, nullptr, out.data(), static_cast<int>(x.shape(0)),
                       static_cast<int>(weights.shape(0)), static_cast<int>(x.shape(1))};
-  if constexpr (sizeof(T) == 4) view.wide = weights.data();
-  else view.narrow = weights.data();
+  if constexpr (sizeof(T) == 4) view.wide = at(weights);
+  else view.narrow = at(weights);
   nb::gil_scoped_release release;
   h2q::dense(view);
 }
 
 void matmul_planes(In<int8_t, 2> codes, In<float, 1> scale, In<int32_t, 1> sums, nb::list planes, Array<float, 2> out) {
-  const auto views = plane_views(planes);
+  Borders at;
+  const auto views = plane_views(at, planes);
   const size_t tokens = codes.shape(0);
   require(static_cast<int>(codes.shape(1)) >= views[0].cols && scale.shape(0) == tokens && sums.shape(0) == tokens,
           "the activations do not fit the planes");
   for (const auto& view : views)
     require(static_cast<int>(codes.shape(1)) >= view.padded_cols, "the activations are not padded for the planes");
   require(out.shape(0) == tokens && static_cast<int>(out.shape(1)) == views[0].rows, "the output does not fit");
-  const h2q::ActivationView x{codes.data(), scale.data(), sums.data(), static_cast<int>(tokens),
+  const h2q::ActivationView x{codes.data(), at(scale), at(sums), static_cast<int>(tokens),
                               static_cast<int>(codes.shape(1))};
   nb::gil_scoped_release release;
   h2q::matmul(views.data(), static_cast<int>(views.size()), x, out.data());
 }
 
 void gather_rows(nb::list planes, In<int64_t, 1> ids, Array<float, 2> out) {
-  const auto views = plane_views(planes);
+  Borders at;
+  const auto views = plane_views(at, planes);
   require(out.shape(0) == ids.shape(0) && static_cast<int>(out.shape(1)) == views[0].cols, "the output does not fit");
+  const int64_t* rows = at(ids);
   for (size_t i = 0; i < ids.shape(0); ++i)
-    require(ids.data()[i] >= 0 && ids.data()[i] < views[0].rows, "a row lies outside the matrix");
+    require(rows[i] >= 0 && rows[i] < views[0].rows, "a row lies outside the matrix");
   nb::gil_scoped_release release;
-  h2q::gather(views.data(), static_cast<int>(views.size()), ids.data(), static_cast<int>(ids.shape(0)), out.data());
+  h2q::gather(views.data(), static_cast<int>(views.size()), rows, static_cast<int>(ids.shape(0)), out.data());
 }
 
 void decode_plane(int bits, int rows, int cols, In<uint8_t, 3> codes, Array<int8_t, 2> out) {
@@ -137,35 +143,39 @@ void decode_plane(int bits, int rows, int cols, In<uint8_t, 3> codes, Array<int8
 }
 
 void rms_norm(In<float, 2> x, In<float, 1> weight, float eps, Array<float, 2> out) {
+  Borders at;
   require(weight.shape(0) == x.shape(1) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(1),
           "the norm does not fit its input");
   nb::gil_scoped_release release;
-  h2q::normalise(x.data(), weight.data(), eps, static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)), out.data());
+  h2q::normalise(at(x), at(weight), eps, static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)), out.data());
 }
 
 void swiglu(In<float, 2> gate, In<float, 2> up, Array<float, 2> out) {
+  Borders at;
   require(gate.size() == up.size() && gate.size() == out.size(), "gate and up differ in shape");
   nb::gil_scoped_release release;
-  h2q::gate(gate.data(), up.data(), static_cast<int64_t>(gate.size()), out.data());
+  h2q::gate(at(gate), at(up), static_cast<int64_t>(gate.size()), out.data());
 }
 
 void rope(In<float, 3> x, In<float, 2> cos, In<float, 2> sin, Array<float, 3> out) {
+  Borders at;
   require(cos.shape(0) == x.shape(0) && sin.shape(0) == x.shape(0) && 2 * cos.shape(1) == x.shape(2) &&
               2 * sin.shape(1) == x.shape(2) && out.size() == x.size(),
           "the angles do not fit the input");
   nb::gil_scoped_release release;
-  h2q::positions(x.data(), cos.data(), sin.data(), static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)),
+  h2q::positions(at(x), at(cos), at(sin), static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)),
                  static_cast<int>(x.shape(2)), out.data());
 }
 
 void attention(In<float, 4> q, In<float, 4> k, In<float, 4> v, int start, Array<float, 4> out) {
+  Borders at;
   for (int i = 0; i < 4; ++i)
     require(k.shape(i) == v.shape(i) && q.shape(i) == out.shape(i), "keys and values, or query and output, differ");
   require(k.shape(0) == q.shape(0) && k.shape(3) == q.shape(3) && k.shape(1) > 0 && q.shape(2) % k.shape(1) == 0,
           "the query does not fit the cache");
   require(start >= 0 && static_cast<size_t>(start) + q.shape(1) <= k.shape(2), "the cache is too short");
   const auto size = [&](const auto& a, int i) { return static_cast<int>(a.shape(i)); };
-  const h2q::AttentionView view{q.data(),   k.data(),   v.data(),   out.data(), size(q, 0), size(q, 1),
+  const h2q::AttentionView view{at(q),      at(k),      at(v),      out.data(), size(q, 0), size(q, 1),
                                 size(q, 2), size(k, 1), size(k, 2), size(q, 3), start};
   nb::gil_scoped_release release;
   h2q::attention(view);
@@ -208,9 +218,11 @@ NB_MODULE(_native, m) {
   m.def("rotate_quantize", &rotate_quantize);
   m.def("matmul_dense", &matmul_dense<float>);
   m.def("matmul_dense", &matmul_dense<uint16_t>);
-  m.def("matmul_planes", &matmul_planes);
-  m.def("gather_rows", &gather_rows);
-  m.def("decode_plane", &decode_plane);
+  m.def("matmul_planes", &matmul_planes, nb::arg("codes").noconvert(), nb::arg("scale").noconvert(),
+        nb::arg("sums").noconvert(), nb::arg("planes"), nb::arg("out").noconvert());
+  m.def("gather_rows", &gather_rows, nb::arg("planes"), nb::arg("ids").noconvert(), nb::arg("out").noconvert());
+  m.def("decode_plane", &decode_plane, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
+        nb::arg("codes").noconvert(), nb::arg("out").noconvert());
   m.def("rms_norm", &rms_norm);
   m.def("swiglu", &swiglu);
   m.def("rope", &rope);

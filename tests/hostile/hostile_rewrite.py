@@ -17,6 +17,6 @@ def rewrite(crystal: Path, target: Path, overwrite: bool = False) -> None:
         for name in opened.manifest.bits:
             writer.add_planes(name, opened.planes(name))
         writer.rank([list(group) for group in opened.rank])
-        writer.tokenizer(opened.tokenizer_path)
+        writer.tokenizer(opened.tokenizer_path.read_text(encoding="utf-8"))
         writer.certificate({"format": 1})
         writer.commit()

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--foreign", type=Path, required=True, help="text of another kind")
     arguments = parser.parse_args()
     source = open_source(SEED)
-    model, tokenizer = load_original(source), Tokenizer(source.tokenizer_path)
+    model, tokenizer = load_original(source), Tokenizer.from_json(source.tokenizer_json())
     log = [json.loads(line) for line in (HERE / "log.jsonl").read_text().splitlines()]
     kept = log[:: max(1, len(log) // 12)]
     count = sum(math.prod(t.shape) for t in tensors(source.spec))

@@ -7,7 +7,7 @@ from typing import Any
 
 from h2q import kernels
 from h2q.bench.layers import float_rows, input_rows, prefill_rows, small_rows
-from h2q.bench.machine import machine
+from h2q.bench.machine import Neighbours, machine
 from h2q.bench.materials import Materials, Sizes
 from h2q.bench.products import batch_rows, matvec_rows, path_rows, stack_rows
 from h2q.bench.references import reference_rows
@@ -33,7 +33,7 @@ def bench_kernels(mebibytes: int = 256, progress: ProgressListener = silent) -> 
     kernel path.
     """
     references.require_native()
-    materials = Materials(Sizes.of(mebibytes))
+    neighbours, materials = Neighbours(), Materials(Sizes.of(mebibytes))
     rows: list[Row] = []
     for index, group in enumerate(GROUPS):
         progress(Progress("bench kernels", index, len(GROUPS)))
@@ -43,5 +43,6 @@ def bench_kernels(mebibytes: int = 256, progress: ProgressListener = silent) -> 
         "machine": machine(),
         "paths": [path for path in kernels.available() if path != "numpy"],
         "mebibytes": mebibytes,
+        "busy_elsewhere": neighbours.share(),
         "results": {row.name: row.document() for row in rows},
     }

@@ -53,6 +53,31 @@ def machine() -> dict[str, str | int]:
     }
 
 
+class Neighbours:
+    """How busy everybody else keeps this machine, from the moment of making on."""
+
+    def __init__(self) -> None:
+        self._began = self._times()
+
+    def share(self) -> float:
+        """Processor time of other processes and, in a virtual machine, of its host's others: a part
+        of all there was. Figures of a run with much of it are too low, and unevenly so.
+        """
+        total, idle, own = (
+            now - then for now, then in zip(self._times(), self._began, strict=True)
+        )
+        return min(1.0, max(0.0, (total - idle - own) / total)) if total > 0 else 0.0
+
+    @staticmethod
+    def _times() -> tuple[float, float, float]:
+        every, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        counted = every._asdict()
+        for name in ("guest", "guest_nice"):  # already within user and nice
+            counted.pop(name, None)
+        idle = every.idle + getattr(every, "iowait", 0.0)
+        return sum(counted.values()), idle, own.user + own.system
+
+
 def processor() -> str:
     """The name the processor gives itself, where the system tells it."""
     return _reported().get("model name") or platform.processor() or platform.machine()

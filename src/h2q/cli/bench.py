@@ -45,18 +45,16 @@ def bench(
         return
     words = _kernel_words if what == "kernels" else _codec_words
     rows = [(name, words(row)) for name, row in document["results"].items()]
-    table(f"{what} on {document['machine']['processor']}", rows)
+    title = f"{what} on {document['machine']['processor']}"
+    if "busy_elsewhere" in document:
+        title += f", {document['busy_elsewhere']:.0%} of it busy with something else"
+    table(title, rows)
 
 
 def _measured(what: str, mebibytes: int, listen: ProgressListener) -> dict[str, Any]:
-    from importlib import import_module
+    from h2q.bench import bench_codec, bench_kernels
 
-    if what == "kernels":
-        from h2q.bench import bench_kernels
-
-        return bench_kernels(mebibytes, listen)
-    document: dict[str, Any] = import_module("h2q.bench.codec").bench_codec(listen)
-    return document
+    return bench_kernels(mebibytes, listen) if what == "kernels" else bench_codec(listen)
 
 
 def _target(what: str, mebibytes: int, out: Path | None, slug: str) -> Path | None:

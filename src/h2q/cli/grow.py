@@ -12,7 +12,8 @@ from h2q.cli.options import Json, read_text, source_path
 
 def crystallize(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A Hugging Face folder, or `seed`.")
+        str,
+        typer.Argument(metavar="SOURCE", help="A model's folder, a .gguf file, or `seed`."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The crystal's folder.")],
     ratio: Annotated[

@@ -17,7 +17,7 @@ CrystalPath = Annotated[Path, typer.Argument(metavar="CRYSTAL", help="A crystal'
 
 
 def source_path(name: str) -> Path:
-    """A model's folder; the word `seed` names the small model that comes with the package."""
+    """Where a model is; the word `seed` names the small one that comes with the package."""
     if name == SEED_NAME and not Path(name).exists():
         return Path(__file__).parent.parent / "assets" / "seed"
     return Path(name)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from h2q.codec.constants import LANES, STATES, state_levels
 from h2q.codec.layout import ROWS_PER_STEP, PanelLayout
 from h2q.codec.planes import Activations, Plane, from_bfloat16
+from h2q.core.errors import KernelError
 from h2q.core.specs import PlaneSpec
 
 _table = cache(state_levels)
@@ -82,7 +83,11 @@ def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> npt.NDAr
 
 
 def gather_rows(planes: Sequence[Plane], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Rows of a coded matrix, still rotated, float32 (T, cols)."""
+    """Rows of a coded matrix, still rotated, float32 (T, cols). Raises KernelError for a row that
+    the matrix does not have.
+    """
+    if ids.size and not 0 <= ids.min() <= ids.max() < planes[0].spec.rows:
+        raise KernelError("A row lies outside the matrix.")
     total: npt.NDArray[np.float32] | None = None
     for plane in planes:
         part = row_scales(plane)[ids, None] * _decoded(plane)[ids].astype(np.float32)

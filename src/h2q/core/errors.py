@@ -4,6 +4,10 @@ code.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+Located = TypeVar("Located", bound="H2QError")
+
 
 class H2QError(Exception):
     """Base of every error this package raises on purpose.
@@ -17,6 +21,12 @@ class H2QError(Exception):
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         super().__init__(" ".join(part for part in (what, where and f"[{where}]", fix) if part))
+
+    def at(self: Located, where: str) -> Located:
+        """The same error about a place it did not know: a kernel sees arrays, its caller knows the
+        tensor's name. `except KernelError as error: raise error.at(name) from error`.
+        """
+        return type(self)(self.what, where=where, fix=self.fix)
 
 
 class UsageError(H2QError):

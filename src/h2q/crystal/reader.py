@@ -21,6 +21,8 @@ from h2q.crystal.shards import FLOATS
 from h2q.crystal.stamp import stamped, write_stamp
 from h2q.crystal.writer import file_hash
 
+NOT_FINITE = "The tensor holds a value that is not finite."
+BF16_EXPONENT = np.uint16(0x7F80)  # all ones: infinity or NaN
 DAMAGED = "Copy the crystal again, or grow it again from its source."
 
 
@@ -53,7 +55,7 @@ class Crystal:
 
     def planes(self, name: str, groups: int | None = None) -> list[Plane]:
         """The planes of a matrix in the base and the first `groups` refinement groups (None:
-        all).
+        all). Raises CrystalError when one is missing or a row scale is not finite.
         """
         limit = len(self.rank) if groups is None else groups
         rows, cols = self._specs[name].shape
@@ -65,15 +67,17 @@ class Crystal:
             spec = PlaneSpec(bits, rows, cols)
             layout = PanelLayout.of(spec)
             codes = self._array(shard, f"{name}.codes.{index}", "U8", layout.code_shape)
-            scales = self._array(shard, f"{name}.scales.{index}", "BF16", (layout.scale_count,))
-            out.append(Plane(spec, codes, scales.view(np.uint16)))
+            scales = self._scales(shard, f"{name}.scales.{index}", layout.scale_count)
+            out.append(Plane(spec, codes, scales))
         return out
 
     def raw(self, name: str) -> npt.NDArray[np.float32]:
-        """A vector that is stored as it is, float32."""
+        """A vector that is stored as it is, float32. Raises CrystalError when it is not finite."""
         (count,) = self._specs[name].shape
         padded = -(-count // FLOATS) * FLOATS
         values: npt.NDArray[np.float32] = self._array(0, name, "F32", (padded,)).view(np.float32)
+        if not np.isfinite(values).all():
+            raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
         return values[:count]
 
     def entries(self, shard: int) -> dict[str, TensorEntry]:
@@ -93,6 +97,12 @@ class Crystal:
             )
         part = data[entry.begin : entry.end]
         return part.reshape(shape) if dtype == "U8" else part
+
+    def _scales(self, shard: int, name: str, count: int) -> npt.NDArray[np.uint16]:
+        scales: npt.NDArray[np.uint16] = self._array(shard, name, "BF16", (count,)).view(np.uint16)
+        if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
+            raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
+        return scales
 
     def _mapped(self, shard: int) -> tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]:
         name = shard_name(shard)

@@ -45,7 +45,7 @@ class CrystalWriter:
         self._raw: dict[str, npt.NDArray[np.float32]] = {}
         self._planes: dict[str, list[Plane]] = {}
         self._groups: list[list[tuple[str, int]]] = []
-        self._tokenizer: Path | None = None
+        self._tokenizer: str | None = None
         self._certificate: dict[str, Any] | None = None
         self._folder = self.target.with_name(f".{self.target.name}.{os.getpid()}{SUFFIX}")
 
@@ -86,9 +86,9 @@ class CrystalWriter:
         """Refinement planes (tensor name, plane index) by shard, best quality per byte first."""
         self._groups = groups
 
-    def tokenizer(self, path: Path) -> None:
-        """tokenizer.json to be copied."""
-        self._tokenizer = path
+    def tokenizer(self, text: str) -> None:
+        """The content of tokenizer.json."""
+        self._tokenizer = text
 
     def certificate(self, document: dict[str, Any]) -> None:
         """What was measured, for certificate.json."""
@@ -106,7 +106,7 @@ class CrystalWriter:
                 ]
                 write_shard(self._folder / shard_name(index), arrays)
             if self._tokenizer is not None:
-                shutil.copyfile(self._tokenizer, self._folder / "tokenizer.json")
+                (self._folder / "tokenizer.json").write_bytes(self._tokenizer.encode("utf-8"))
             files = [self._folder / shard_name(i) for i in range(1 + len(self._groups))]
             manifest = Manifest(
                 spec=self._spec,

@@ -52,7 +52,7 @@ class ModelCrystallizationEngine:
         certificate.json.
         """
         source, options = self.source, self.options
-        tokenizer = Tokenizer(source.tokenizer_path)
+        tokenizer = Tokenizer.from_json(source.tokenizer_json())
         tokenizer.require_fit(source.spec.vocab_size)
         with CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer:
             growth = Growth(source, options, progress)
@@ -107,7 +107,7 @@ class ModelCrystallizationEngine:
                 planes.append(growth.refined[tensor.name, choice.bits].plane)
             writer.add_planes(tensor.name, planes)
         writer.rank([[(c.tensor, 1) for c in group] for group in ranked])
-        writer.tokenizer(self.source.tokenizer_path)
+        writer.tokenizer(self.source.tokenizer_json())
 
     def _certify(
         self,
@@ -143,7 +143,7 @@ class ModelCrystallizationEngine:
             "original_bytes_fp32": original,
             "original_bytes_bf16": original // 2,
             "crystal_bytes": whole["bytes"],
-            "tokenizer_bytes": self.source.tokenizer_path.stat().st_size,
+            "tokenizer_bytes": staged.tokenizer_path.stat().st_size,
             **{key: whole[key] for key in keys},
             "ratio_bf16": original / 2 / whole["bytes"],
             "text": {

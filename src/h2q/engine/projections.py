@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from h2q import kernels
 from h2q.codec.planes import Plane
+from h2q.core.errors import KernelError
 from h2q.geometry.rotation import Rotation
 
 FloatArray = npt.NDArray[np.float32]
@@ -58,7 +59,10 @@ class RotatedProjection:
 
 
 class PlaneProjection:
-    """Coded planes applied to rotated int8 inputs. `stacks` may be exchanged between two tokens."""
+    """Coded planes applied to rotated int8 inputs. `stacks` may be exchanged between two tokens.
+
+    Raises KernelError, with the names of the matrices, when an input is not finite.
+    """
 
     def __init__(
         self, names: Sequence[str], stacks: Sequence[tuple[Plane, ...]], rotation: Rotation
@@ -66,7 +70,10 @@ class PlaneProjection:
         self.names, self.stacks, self.rotation = tuple(names), list(stacks), rotation
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
-        activations = kernels.rotate_quantize(x, self.rotation)
+        try:
+            activations = kernels.rotate_quantize(x, self.rotation)
+        except KernelError as error:
+            raise error.at("the input of " + ", ".join(self.names)) from error
         return [kernels.matmul_planes(activations, stack) for stack in self.stacks]
 
 

@@ -22,6 +22,7 @@ from h2q.kernels.operations import (
     unrotate,
 )
 from h2q.kernels.paths import (
+    NUMPY,
     available,
     cores,
     features,
@@ -33,6 +34,7 @@ from h2q.kernels.paths import (
 )
 
 __all__ = [
+    "NUMPY",
     "attention",
     "available",
     "cores",

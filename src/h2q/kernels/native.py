@@ -67,9 +67,9 @@ def features() -> dict[str, dict[str, bool]]:
 
 
 def set_threads(count: int) -> None:
-    """Size of the worker pool, the calling thread included."""
+    """Size of the worker pool, the calling thread included, 1 to 256. Raises KernelError beyond."""
     if _native:
-        _native.set_threads(count)
+        _call(_native.set_threads, count)
 
 
 def threads() -> int:
@@ -224,9 +224,18 @@ def _stack(planes: Sequence[Plane]) -> list[tuple[int, int, int, Any, Any]]:
 
 
 def _call(operation: Callable[..., Any], *arguments: Any) -> Any:
-    """Run an operation; what the binding refuses becomes an error of our own."""
+    """Run an operation; what the binding refuses becomes an error of our own. Errors of a callback
+    pass as they are.
+    """
     try:
         return operation(*arguments)
     except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise KernelError(f"An operation got arrays it cannot work on: {reason}") from error
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise
+        reason = str(error)
+        if isinstance(error, TypeError):
+            got = [f"{a.dtype} {a.shape}" for a in arguments if isinstance(a, np.ndarray)]
+            reason = f"types, dimensions or gaps it does not know ({', '.join(got)})"
+        raise KernelError(
+            f"The operation got arrays it cannot work on: {reason}.", where=operation.__name__
+        ) from error

@@ -82,7 +82,7 @@ def load_error() -> str:
 
 
 def set_threads(count: int) -> None:
-    """Size of the worker pool, the calling thread included."""
+    """Size of the worker pool, the calling thread included, 1 to 256. Raises KernelError beyond."""
     native.set_threads(count)
 
 

@@ -91,7 +91,10 @@ def matmul_dense(
     bfloat16 as uint16. Returns float32 (T, rows).
     """
     wide = weights if weights.dtype == np.float32 else from_bfloat16(weights.view(np.uint16))
-    return np.stack([lane_sum(token * wide) for token in x])
+    out = np.empty((len(x), len(wide)), np.float32)
+    for t, token in enumerate(x):
+        out[t] = lane_sum(token * wide)
+    return out
 
 
 def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:

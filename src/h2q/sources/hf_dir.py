@@ -14,9 +14,12 @@ from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError
 from h2q.core.safetensors_header import TensorEntry, read_header, read_json
 from h2q.core.specs import ModelSpec
+from h2q.sources.gguf_file import GGUFSource
 from h2q.sources.hf_config import model_spec
+from h2q.sources.source import Source
 
 CONFIG_LIMIT = 1 << 20
+TOKENIZER_LIMIT = 256 << 20
 INDEX_LIMIT = 64 << 20
 STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -90,6 +93,28 @@ class HFDirectory:
             )
         return np.asarray(wide.reshape(entry.shape))
 
+    def tokenizer_json(self) -> str:
+        """The text of tokenizer.json. Raises SourceError when it is too large or not UTF-8."""
+        return read_text(self.tokenizer_path, TOKENIZER_LIMIT)
+
+    def chat_template(self) -> str | None:
+        """chat_template.jinja, else what tokenizer_config.json holds. Of several named templates
+        the one called `default`.
+        """
+        file = self.path / "chat_template.jinja"
+        if file.is_file():
+            return read_text(file, CONFIG_LIMIT)
+        config = self.path / "tokenizer_config.json"
+        if not config.is_file():
+            return None
+        found = read_json(config, TOKENIZER_LIMIT, SourceError).get("chat_template")
+        if isinstance(found, list):
+            rows = [row for row in found if isinstance(row, dict) and row.get("name") == "default"]
+            found = rows[0].get("template") if rows else None
+        if found is not None and not isinstance(found, str):
+            raise SourceError("The chat_template is not a text.", where=config.name)
+        return found
+
     def _shards(self) -> list[Path]:
         single, index = self.path / "model.safetensors", self.path / "model.safetensors.index.json"
         if not index.exists():
@@ -137,14 +162,27 @@ class HFDirectory:
                 )
 
 
-def open_source(path: Path) -> HFDirectory:
+def read_text(path: Path, limit: int) -> str:
+    """UTF-8 text of at most `limit` bytes. Raises SourceError."""
+    try:
+        if path.stat().st_size > limit:
+            raise SourceError(f"The file is larger than {limit:,} bytes.", where=path.name)
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise SourceError(f"The file cannot be read: {error.strerror}.", where=path.name) from error
+    except UnicodeDecodeError as error:
+        raise SourceError("The file is not UTF-8 text.", where=path.name) from error
+
+
+def open_source(path: Path) -> Source:
     """Open a model to be read. Raises SourceError with what is wrong and what to do."""
+    if path.suffix == ".gguf":
+        return GGUFSource(path)
     if path.is_file():
-        kind = "a GGUF file" if path.suffix == ".gguf" else "a file"
         raise SourceError(
-            f"This is {kind}; this version reads Hugging Face folders.",
+            "This is a file; this version reads Hugging Face folders and GGUF files.",
             where=path.name,
-            fix="Give the folder that holds config.json.",
+            fix="Give the folder that holds config.json, or a file ending in .gguf.",
         )
     if not (path / "config.json").is_file():
         raise SourceError(

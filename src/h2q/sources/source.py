@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,9 +16,14 @@ class Source(Protocol):
     @property
     def spec(self) -> ModelSpec: ...
 
-    @property
-    def tokenizer_path(self) -> Path: ...
-
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor widened to float32, read from the file at the call. Raises SourceError."""
+        ...
+
+    def tokenizer_json(self) -> str:
+        """The text of a tokenizer.json as the `tokenizers` library reads it. Raises SourceError."""
+        ...
+
+    def chat_template(self) -> str | None:
+        """The Jinja template of a conversation, where the model has one. Raises SourceError."""
         ...

@@ -30,14 +30,14 @@ class Tokenizer:
             raise TextError(
                 f"The tokenizer cannot be read: {error.strerror}.", where=path.name
             ) from error
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_buffer(data)
-        except Exception as error:  # the library raises bare Exception
-            raise TextError(
-                "The file is not a tokenizer of the Hugging Face library.",
-                where=path.name,
-                fix="Fetch tokenizer.json of the model again.",
-            ) from error
+        self._tokenizer = _parsed(data, path.name)
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """The tokenizer that the text of a tokenizer.json describes."""
+        made = cls.__new__(cls)
+        made._tokenizer = _parsed(text.encode("utf-8"), "tokenizer.json")
+        return made
 
     @property
     def vocab_size(self) -> int:
@@ -67,6 +67,17 @@ class Tokenizer:
     def stream(self) -> TextStream:
         """A decoder for one stream of tokens."""
         return TextStream(self)
+
+
+def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises bare Exception
+        raise TextError(
+            "The file is not a tokenizer of the Hugging Face library.",
+            where=where,
+            fix="Fetch tokenizer.json of the model again.",
+        ) from error
 
 
 class TextStream:

@@ -1,0 +1,114 @@
+"""Hyper-parameters of a GGUF file as a ModelSpec. What this version cannot run is refused, never
+ignored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2q.core.errors import SourceError, SpecError
+from h2q.core.gguf_header import shown
+from h2q.core.specs import ModelSpec
+from h2q.sources.gguf_metadata import Metadata
+from h2q.sources.gguf_vocabulary import Vocabulary
+
+FAMILIES = {"llama": "llama"}
+DEFAULT_THETA = 10_000.0
+# Keys that change the network when they hold anything else than these values.
+NEUTRAL: dict[str, tuple[float, ...]] = {
+    "expert_count": (0,),
+    "attention.sliding_window": (0,),
+    "attention.clamp_kqv": (0,),
+    "attention.max_alibi_bias": (0,),
+    "attention.scale": (0,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "logit_scale": (0, 1),
+    "residual_scale": (0, 1),
+    "embedding_scale": (0, 1),
+    "rope.scale_linear": (0, 1),
+    "rope.scaling.attn_factor": (0, 1),
+}
+
+
+def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelSpec:
+    """`tied`: the file has no output matrix of its own. Raises SourceError."""
+    kind = metadata.text("general.architecture")
+    if kind not in FAMILIES:
+        raise SourceError(
+            f"The architecture {shown(kind or '')} is not known to this version.",
+            where=metadata.where,
+            fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
+        )
+    _refuse_unsupported(metadata, kind)
+    width = metadata.required(f"{kind}.embedding_length")
+    heads = metadata.required(f"{kind}.attention.head_count")
+    head_dim = metadata.integer(f"{kind}.attention.key_length")
+    if head_dim is None:
+        if heads <= 0 or width % heads:
+            raise SourceError(
+                f"A width of {width} does not split into {heads} heads.", where=metadata.where
+            )
+        head_dim = width // heads
+    for name in ("attention.value_length", "rope.dimension_count"):
+        if metadata.integer(f"{kind}.{name}") not in (None, head_dim):
+            raise SourceError(
+                f"The {name} differs from the width of a head, {head_dim}.",
+                where=metadata.where,
+                fix="This version runs heads of one width, turned as a whole.",
+            )
+    shared = metadata.integer(f"{kind}.attention.head_count_kv")
+    rows = metadata.integer(f"{kind}.vocab_size")
+    epsilon = metadata.number(f"{kind}.attention.layer_norm_rms_epsilon")
+    theta = metadata.number(f"{kind}.rope.freq_base")
+    if epsilon is None:
+        raise SourceError(
+            f"The metadata lack {kind}.attention.layer_norm_rms_epsilon.", where=metadata.where
+        )
+    try:
+        return ModelSpec(
+            family=FAMILIES[kind],
+            vocab_size=len(vocabulary.tokens) if rows is None else rows,
+            hidden_size=width,
+            intermediate_size=metadata.required(f"{kind}.feed_forward_length"),
+            num_hidden_layers=metadata.required(f"{kind}.block_count"),
+            num_attention_heads=heads,
+            num_key_value_heads=heads if shared is None else shared,
+            head_dim=head_dim,
+            max_position_embeddings=metadata.required(f"{kind}.context_length"),
+            rms_norm_eps=_shortest(epsilon),
+            rope_theta=DEFAULT_THETA if theta is None else _shortest(theta),
+            tie_word_embeddings=tied,
+            bos_token_id=vocabulary.bos,
+            eos_token_ids=vocabulary.stops,
+        )
+    except SpecError as error:
+        raise SourceError(
+            error.what, where=metadata.where, fix="The metadata contradict themselves."
+        ) from error
+
+
+def _refuse_unsupported(metadata: Metadata, kind: str) -> None:
+    bad = [
+        name
+        for name, neutral in NEUTRAL.items()
+        if (value := metadata.number(f"{kind}.{name}")) is not None and value not in neutral
+    ]
+    scaling = metadata.text(f"{kind}.rope.scaling.type")
+    factor = metadata.number(f"{kind}.rope.scaling.factor")
+    if scaling not in (None, "none") and (scaling != "linear" or factor not in (None, 0, 1)):
+        bad.append("rope.scaling")
+    if metadata.flag(f"{kind}.attention.causal") is False:
+        bad.append("attention.causal")
+    if bad:
+        raise SourceError(
+            f"The metadata ask for what this version cannot run: {', '.join(bad)}.",
+            where=metadata.where,
+        )
+
+
+def _shortest(value: float) -> float:
+    """The decimal number that a float32 was written for: 9.999999747378752e-06 -> 1e-05."""
+    with np.errstate(over="ignore"):
+        narrow = np.float32(value)
+    return float(str(narrow)) if narrow == value else value

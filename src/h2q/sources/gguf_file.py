@@ -1,0 +1,108 @@
+"""A GGUF file, or the shards of a split one, as a source. Our parser reads the header, the `gguf`
+package the blocks; tensors are read when asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.core.architecture import tensors
+from h2q.core.errors import SourceError
+from h2q.core.gguf_header import GGUFTensor, shown
+from h2q.core.specs import ModelSpec
+from h2q.sources.gguf_blocks import read_weights, require_readable
+from h2q.sources.gguf_config import model_spec
+from h2q.sources.gguf_names import OUTPUT, gguf_name, in_halves
+from h2q.sources.gguf_shards import open_shards
+from h2q.sources.gguf_tokenizer import tokenizer_json
+from h2q.sources.gguf_vocabulary import read_vocabulary
+
+ROPE_FACTORS = "rope_freqs.weight"
+
+
+class GGUFSource:
+    """An opened model: every tensor of the architecture is there, in the right shape and of a type
+    that can be read, and no other. Raises SourceError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise SourceError("There is no such file.", where=path.name)
+        model = open_shards(path)
+        self._metadata, self._tensors = model.metadata, model.tensors
+        self._vocabulary = read_vocabulary(model.metadata)
+        self.spec: ModelSpec = model_spec(
+            model.metadata, self._vocabulary, tied=OUTPUT not in model.tensors
+        )
+        self._places: dict[str, tuple[Path, GGUFTensor]] = {}
+        self._require_tensors()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all tensors as they are stored."""
+        return sum(tensor.end - tensor.begin for _, tensor in self._tensors.values())
+
+    def names(self) -> list[str]:
+        """Names of all tensors, as Hugging Face calls them."""
+        return list(self._places)
+
+    def tensor(self, name: str) -> npt.NDArray[np.float32]:
+        """A tensor in float32, rows in Hugging Face's order. Raises SourceError when it is missing
+        or holds a value that is not finite.
+        """
+        if name not in self._places:
+            raise SourceError(f"There is no tensor {shown(name)}.", where=self.path.name)
+        path, place = self._places[name]
+        return in_halves(name, read_weights(path, place), self.spec)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as the text of a tokenizer.json, made from the metadata."""
+        return tokenizer_json(self._vocabulary)
+
+    def chat_template(self) -> str | None:
+        """The Jinja template of a conversation, where the file has one."""
+        return self._metadata.text("tokenizer.chat_template")
+
+    def _require_tensors(self) -> None:
+        left = dict(self._tensors)
+        if self.spec.num_hidden_layers > len(left):
+            raise SourceError(
+                f"The metadata ask for {self.spec.num_hidden_layers:,} layers, the file holds "
+                f"{len(left):,} tensors.",
+                where=self.path.name,
+                fix="Is it the file of another model, or a vocabulary alone?",
+            )
+        for tensor in tensors(self.spec):
+            name = gguf_name(tensor.name)
+            if name not in left:
+                raise SourceError(
+                    f"The file lacks {name}.",
+                    where=self.path.name,
+                    fix="Is it the file of another model, or a vocabulary alone?",
+                )
+            path, place = left.pop(name)
+            if place.shape[::-1] != tensor.shape:
+                raise SourceError(
+                    f"The metadata ask for shape {tensor.shape}, the file holds "
+                    f"{place.shape[::-1]}.",
+                    where=name,
+                    fix="Metadata and weights do not belong together.",
+                )
+            require_readable(place)
+            self._places[tensor.name] = path, place
+        if ROPE_FACTORS in left:
+            raise SourceError(
+                "The file stretches rotary positions by factors, which this version cannot run.",
+                where=f"{self.path.name}: {ROPE_FACTORS}",
+            )
+        if left:
+            raise SourceError(
+                f"The file holds {len(left):,} tensors this version does not know, such as "
+                f"{shown(next(iter(left)))}.",
+                where=self.path.name,
+                fix="They would have to be ignored, and the model would not be the same.",
+            )
