@@ -195,3 +195,19 @@ def test_places_without_a_model(tmp_path: Path, model: Path) -> None:
     (model / "tokenizer.json").unlink()
     with pytest.raises(SourceError, match="tokenizer"):
         open_source(model)
+
+
+def test_chat_templates_of_folders(model: Path) -> None:
+    assert open_source(model).chat_template() is None
+    named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
+    for value, expected in (("plain", "plain"), (named, "d"), ([], None), (None, None)):
+        (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
+        assert open_source(model).chat_template() == expected
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": {"a": 1}}))
+    with pytest.raises(SourceError, match="not a text"):
+        open_source(model).chat_template()
+    (model / "chat_template.jinja").write_text("own file")
+    assert open_source(model).chat_template() == "own file"
+    (model / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(SourceError, match="UTF-8"):
+        open_source(model).chat_template()

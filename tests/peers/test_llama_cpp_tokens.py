@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,9 @@ from h2q.sources.gguf_file import GGUFSource
 from h2q.sources.gguf_pretokenizers import PRE_TOKENIZERS
 from h2q.text import Tokenizer
 
-llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the package's own
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [
