@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from h2q import kernels
-from h2q.core.errors import UsageError
+from h2q.core.errors import KernelError, UsageError
 from h2q.crystal import Crystal
 from h2q.engine import Model, Sampler, generate, load_crystal, load_original
 from h2q.engine.load import load_rotated
@@ -78,6 +78,15 @@ def test_a_full_context_is_an_error_and_generation_ends_there(original: Model) -
 def test_foreign_tokens_are_refused(original: Model, bad: int) -> None:
     with pytest.raises(UsageError, match="vocabulary"):
         original.forward(np.array([[bad]]), original.new_cache())
+
+
+def test_activations_that_are_not_finite_name_the_matrices(seed_crystal: Crystal) -> None:
+    model = load_crystal(seed_crystal)
+    x = np.ones((1, model.spec.hidden_size), np.float32)
+    x[0, 5] = np.inf
+    with pytest.raises(KernelError, match="finite") as caught:
+        model.layers[2].qkv(x)
+    assert "model.layers.2.self_attn.k_proj.weight" in caught.value.where
 
 
 def greedy(model: Model, rows: list[list[int]]) -> np.ndarray:

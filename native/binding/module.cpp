@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "cores.hpp"
 #include "dispatch.hpp"
 #include "pool.hpp"
 #include "references.hpp"

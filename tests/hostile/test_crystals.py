@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from safetensors import safe_open
 
 from h2q.core.errors import CrystalError, ResourceError, UsageError
 from h2q.crystal import open_crystal, verify_crystal
+from h2q.engine import load_crystal
 
 SHARDS = ("base.safetensors", "refine-01.safetensors")
 
@@ -45,6 +47,29 @@ def test_the_library_reads_our_shards(crystal: Path) -> None:
     for entry in opened.entries(0).values():
         assert entry.begin % 64 == 0
         assert (entry.end - entry.begin) % 64 == 0
+
+
+@pytest.mark.parametrize("bad", [b"\x80\x7f", b"\x80\xff", b"\xc0\x7f"])  # infinities and NaN
+@pytest.mark.parametrize(
+    "name", ["model.layers.1.mlp.up_proj.weight.scales.0", "model.layers.1.input_layernorm.weight"]
+)
+def test_numbers_that_are_not_finite_are_refused_by_name(
+    crystal: Path, name: str, bad: bytes
+) -> None:
+    """Even where every checksum is right: whoever made the crystal wrote them."""
+    path = crystal / "base.safetensors"
+    entry = open_crystal(crystal).entries(0)[name]
+    data = bytearray(path.read_bytes())
+    at = entry.begin + (2 if entry.dtype == "F32" else 0)
+    data[at : at + 2] = bad
+    path.write_bytes(data)
+    description = json.loads((crystal / "crystal.json").read_text())
+    description["files"][0][2] = hashlib.sha256(data).hexdigest()
+    (crystal / "crystal.json").write_text(json.dumps(description))
+    with pytest.raises(CrystalError, match="not finite") as caught:
+        load_crystal(open_crystal(crystal))
+    assert caught.value.where == name
+    assert [name in check.detail for check in verify_crystal(crystal) if not check.ok] == [True]
 
 
 def test_prefixes_hold_fewer_planes(crystal: Path) -> None:

@@ -85,12 +85,14 @@ def _kernel_words(row: Mapping[str, Any]) -> str:
 
 
 def _codec_words(row: Mapping[str, Any]) -> str:
-    words = f"{_figure(row['figure'], row['what']) if row['figure'] > 1 else row['figure']:>24}"
+    loss = row["figure"] < 1
+    words = f"{row['figure']:24.5f}" if loss else f"{_figure(row['figure'], row['what']):>24}"
     for name, value in row.items():
         if name.startswith("ratio_to_"):
             words += f"  {value:.3g} x {name.removeprefix('ratio_to_').replace('_', ' ')}"
     if "target" in row:
-        words += f"; target {row['target']:g}: {'reached' if row['holds'] else 'NOT reached'}"
+        target = f"{row['target']:g}" if loss else _figure(row["target"], row["what"])
+        words += f"; target {target}: {'reached' if row['holds'] else 'NOT reached'}"
     return words
 
 
