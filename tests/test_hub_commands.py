@@ -82,7 +82,7 @@ def test_mistaken_names(
         env={**environment(server, hub.cache), "OLLAMA_MODELS": str(tmp_path / "ollama")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         cwd=tmp_path,
     )
