@@ -218,8 +218,13 @@ void decode_lines(const Turns& w, uint8_t* levels) {
 }
 
 constexpr int kStretchBytes = 14 * 1024;  // of codes and inputs that strips share while they lie in the first cache
-constexpr int kLevelBytes = 128 * 1024;    // of levels that tiles share while they lie in the second
+constexpr int kLevelBytes = 128 * 1024;   // of levels that tiles share while they lie in the second
 constexpr int kWorthDecoding = 3;         // tiles from which on levels are written down
+
+#if H2Q_I8MM
+template <int kBits>
+void multiply_pairs(const Turns& w);  // pairs_i8mm.inl
+#endif
 
 // One stretch of turns; where tiles share it, it pays to decode once and for all.
 template <int kBits>
@@ -230,6 +235,9 @@ void stretch(const Turns& w, int tokens) {
   uint8_t* levels = scratch.reserve(kLevelBytes);
   decode_lines<kBits>(w, levels);
   decoded.codes = levels;
+#if H2Q_I8MM
+  if (tokens == 8 && w.groups == 1 && w.steps > 1) return multiply_pairs<kBits>(decoded);
+#endif
   run_turns<Levels, kBits>(decoded, tokens);
 }
 
