@@ -37,6 +37,7 @@ namespace {
 #include "pairs_i8mm.inl"
 #endif
 #include "bare_dots.inl"
+#include "finish.inl"
 #include "viterbi.inl"
 #include "corrections.inl"
 
