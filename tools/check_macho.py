@@ -16,7 +16,7 @@ MAGIC_64, CPU_ARM64 = 0xFEEDFACF, 0x0100000C
 LC_SYMTAB, LC_SEGMENT_64, LC_BUILD_VERSION, PLATFORM_MACOS = 0x2, 0x19, 0x32, 1
 PAGE = 16 * 1024
 UNDEFINED = 0  # N_TYPE of a symbol that is defined elsewhere
-SYMBOLS = ("__ZN3h2q8ops_neonEv", "__ZN3h2q12ops_portableEv")
+SYMBOLS = ("__ZN3h2q8ops_neonEv", "__ZN3h2q13ops_neon_i8mmEv", "__ZN3h2q12ops_portableEv")
 LIBRARY = "libh2q_core.a"
 
 

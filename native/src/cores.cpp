@@ -67,6 +67,16 @@ bool has_dot_product() {
 #endif
 }
 
+bool has_int8_matrices() {
+#if defined(__aarch64__) && defined(__APPLE__)
+  return system_value("hw.optional.arm.FEAT_I8MM") != 0;
+#elif defined(__aarch64__) && defined(__linux__) && defined(HWCAP2_I8MM)
+  return (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+#else
+  return false;
+#endif
+}
+
 void prefer_performance() {
 #if defined(__APPLE__)
   pthread_set_qos_class_self_np(QOS_CLASS_USER_INITIATED, 0);

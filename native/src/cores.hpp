@@ -13,6 +13,8 @@ Cores usable_cores();
 inline int performance_cores() { return usable_cores().performance; }
 // ARM: whether the processor has SDOT.
 bool has_dot_product();
+// ARM: whether the processor has SMMLA.
+bool has_int8_matrices();
 // Marks the calling thread as one a person waits for, so that it runs on a performance core (Apple).
 void prefer_performance();
 

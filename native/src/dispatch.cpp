@@ -75,9 +75,20 @@ void try_dot_product() {
   sink = vgetq_lane_s32(vdotq_s32(vdupq_n_s32(0), v, v), 0);
 }
 
+#if defined(__clang__)
+__attribute__((target("i8mm")))
+#else
+__attribute__((target("arch=armv8.2-a+i8mm")))
+#endif
+void try_int8_matrices() {
+  const int8x16_t v = vdupq_n_s8(static_cast<int8_t>(sink));
+  sink = vgetq_lane_s32(vmmlaq_s32(vdupq_n_s32(0), v, v), 0);
+}
+
 std::vector<Feature> probe() {
-  const bool found = has_dot_product();
-  return {{"dotprod", found, found && executes(try_dot_product)}};
+  const bool dots = has_dot_product(), matrices = has_int8_matrices();
+  return {{"dotprod", dots, dots && executes(try_dot_product)},
+          {"i8mm", matrices, matrices && executes(try_int8_matrices)}};
 }
 #else
 std::vector<Feature> probe() { return {}; }
@@ -100,6 +111,7 @@ std::vector<const Ops*> find_paths() {
   if (has("avx2", "avx_vnni")) out.push_back(&ops_avxvnni());
   if (has("avx2")) out.push_back(&ops_avx2());
 #elif defined(__aarch64__)
+  if (has("dotprod", "i8mm")) out.push_back(&ops_neon_i8mm());
   if (has("dotprod")) out.push_back(&ops_neon());
 #endif
   out.push_back(&ops_portable());

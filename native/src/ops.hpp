@@ -62,6 +62,7 @@ const Ops& ops_avxvnni();
 const Ops& ops_avx2();
 #elif defined(__aarch64__)
 const Ops& ops_neon();
+const Ops& ops_neon_i8mm();
 #endif
 
 }  // namespace h2q

@@ -33,7 +33,11 @@ namespace {
 #include "planes_nibbles.inl"
 #endif
 #include "strips.inl"
+#if H2Q_I8MM
+#include "pairs_i8mm.inl"
+#endif
 #include "bare_dots.inl"
+#include "finish.inl"
 #include "viterbi.inl"
 #include "corrections.inl"
 

@@ -218,8 +218,13 @@ void decode_lines(const Turns& w, uint8_t* levels) {
 }
 
 constexpr int kStretchBytes = 14 * 1024;  // of codes and inputs that strips share while they lie in the first cache
-constexpr int kLevelBytes = 128 * 1024;    // of levels that tiles share while they lie in the second
+constexpr int kLevelBytes = 128 * 1024;   // of levels that tiles share while they lie in the second
 constexpr int kWorthDecoding = 3;         // tiles from which on levels are written down
+
+#if H2Q_I8MM
+template <int kBits>
+void multiply_pairs(const Turns& w);  // pairs_i8mm.inl
+#endif
 
 // One stretch of turns; where tiles share it, it pays to decode once and for all.
 template <int kBits>
@@ -230,6 +235,9 @@ void stretch(const Turns& w, int tokens) {
   uint8_t* levels = scratch.reserve(kLevelBytes);
   decode_lines<kBits>(w, levels);
   decoded.codes = levels;
+#if H2Q_I8MM
+  if (tokens == 8 && w.groups == 1 && w.steps > 1) return multiply_pairs<kBits>(decoded);
+#endif
   run_turns<Levels, kBits>(decoded, tokens);
 }
 
@@ -271,25 +279,5 @@ void panel_sums(const PlaneView& plane, int panel, int first, int last, const in
     w.ahead = w.count * lines * kLineLanes;
     run(w);
     advance(w.count);
-  }
-}
-
-// Rows of the result: the planes' sums (plane, token, 16 R), freed of the levels' bias, scaled and added.
-void finish(const PlaneView* planes, int count, int panel, const int32_t* sums, int tile_tokens,
-            const ActivationView& x, int first, int last, float* out) {
-  const PlaneView& shape = planes[0];
-  const int height = shape.panel_rows(), begin = panel * height, rows = least(height, shape.rows - begin);
-  for (int t = first; t < last; ++t) {
-    float* row = out + static_cast<int64_t>(t) * shape.rows + begin;
-    const int32_t bias = kBias * x.sums[t];
-    for (int p = 0; p < count; ++p) {
-      const int32_t* part = sums + (static_cast<int64_t>(p) * tile_tokens + t - first) * height;
-      const uint16_t* scales = planes[p].scales + begin;
-      if (p == 0)
-        for (int r = 0; r < rows; ++r) row[r] = static_cast<float>(part[r] - bias) * widen(scales[r]);
-      else
-        for (int r = 0; r < rows; ++r) row[r] = row[r] + static_cast<float>(part[r] - bias) * widen(scales[r]);
-    }
-    for (int r = 0; r < rows; ++r) row[r] = row[r] * x.scale[t];
   }
 }
