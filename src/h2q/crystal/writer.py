@@ -4,14 +4,11 @@ of one.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,13 +18,15 @@ import numpy.typing as npt
 
 from h2q.codec.planes import Plane
 from h2q.core.architecture import tensors
-from h2q.core.errors import ResourceError, UsageError
+from h2q.core.disk import refusals, sync
+from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
 from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard
 from h2q.crystal.stamp import write_stamp
 
 SUFFIX = ".growing"
+CRYSTAL = "The crystal"  # begins the sentences about a disk that refuses
 
 
 class CrystalWriter:
@@ -60,7 +59,7 @@ class CrystalWriter:
             raise UsageError(
                 "The target is not a crystal; it is not replaced.", where=self.target.name
             )
-        with _disk(self.target):
+        with refusals(self.target, CRYSTAL):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
             self._folder.mkdir()
@@ -96,7 +95,7 @@ class CrystalWriter:
 
     def stage(self) -> Path:
         """Write shards, tokenizer and crystal.json; the folder can then be opened and measured."""
-        with _disk(self.target):
+        with refusals(self.target, CRYSTAL):
             write_shard(self._folder / shard_name(0), self._base())
             for index, group in enumerate(self._groups, 1):
                 arrays = [
@@ -121,15 +120,15 @@ class CrystalWriter:
 
     def commit(self) -> None:
         """Make everything durable and put it at the target in one step."""
-        with _disk(self.target):
+        with refusals(self.target, CRYSTAL):
             if not (self._folder / NAME).exists():
                 self.stage()
             if self._certificate is not None:
                 text = json.dumps(self._certificate, indent=1) + "\n"
                 (self._folder / "certificate.json").write_text(text, encoding="utf-8")
             for file in sorted(self._folder.iterdir()):
-                _sync(file)
-            _sync(self._folder)
+                sync(file)
+            sync(self._folder)
             old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
             if self.target.exists():
                 self.target.rename(old)
@@ -140,7 +139,7 @@ class CrystalWriter:
                     old.rename(self.target)
                 raise
             shutil.rmtree(old, ignore_errors=True)
-            _sync(self.target.parent)
+            sync(self.target.parent)
 
     def _base(self) -> Iterator[NamedArray]:
         for tensor in tensors(self._spec):
@@ -172,26 +171,3 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(PermissionError):  # some systems do not sync folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _disk(target: Path) -> Iterator[None]:
-    """What the disk refuses, as a sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise ResourceError(
-            "The disk is full." if full else f"The crystal cannot be written: {error.strerror}.",
-            where=target.name,
-            fix="Free some space and start again; nothing was left behind." if full else "",
-        ) from error

@@ -72,7 +72,10 @@ class Tokenizer:
 def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:
+        # The library raises bare Exception, and panics, which are none, on some hostile files.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise TextError(
             "The file is not a tokenizer of the Hugging Face library.",
             where=where,
