@@ -10,8 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from h2q import kernels
+from h2q.core.architecture import TensorSpec
 from h2q.core.errors import TextError, UsageError
 from h2q.core.events import ProgressListener, silent
 from h2q.crystal import Crystal
@@ -42,10 +44,29 @@ class CrystalWeights:
     def norm(self, name: str) -> FloatArray:
         return self._crystal.raw(name)
 
-    def rows(self, name: str) -> RowReader:
-        stack = self._crystal.planes(name, self._groups)
-        turn = rotation(self._crystal.rotation_seed, stack[0].spec.cols)
-        return lambda ids: kernels.unrotate(kernels.gather_rows(stack, ids), turn)
+    def rows(self, tensor: TensorSpec) -> RowReader:
+        stacks = [self._crystal.planes(name, self._groups) for name in self._names(tensor)]
+        ends = np.cumsum([stack[0].spec.rows for stack in stacks])
+        turn = rotation(self._crystal.rotation_seed, tensor.shape[1])
+
+        def read(ids: npt.NDArray[np.int64]) -> FloatArray:
+            rows = np.empty((len(ids), turn.width), np.float32)
+            owner = np.searchsorted(ends, ids, side="right")
+            for index, stack in enumerate(stacks):
+                if len(chosen := np.flatnonzero(owner == index)):
+                    begin = ends[index] - stack[0].spec.rows
+                    rows[chosen] = kernels.gather_rows(stack, ids[chosen] - begin)
+            return kernels.unrotate(rows, turn)
+
+        return read
+
+    def _names(self, tensor: TensorSpec) -> list[str]:
+        """What the tensor is coded in: one stack of planes, or tiers of rows in their order."""
+        tier = f"{tensor.name}.rows."
+        found = [n for n in self._crystal.manifest.bits if n == tensor.name or n.startswith(tier)]
+        return sorted(
+            found, key=lambda name: int(name.removeprefix(tier) if name != tensor.name else 0)
+        )
 
 
 class SourceWeights:
@@ -57,8 +78,8 @@ class SourceWeights:
     def norm(self, name: str) -> FloatArray:
         return self._source.tensor(name)
 
-    def rows(self, name: str) -> RowReader:
-        weights = np.asarray(self._source.tensor(name), np.float32)
+    def rows(self, tensor: TensorSpec) -> RowReader:
+        weights = np.asarray(self._source.tensor(tensor.name), np.float32)
         return lambda ids: weights[ids]
 
 

@@ -53,13 +53,13 @@ WEIGHT_TYPES = {
 
 
 class Weights(Protocol):
-    """Where the numbers come from, by Hugging Face tensor name."""
+    """Where the numbers come from."""
 
     def norm(self, name: str) -> FloatArray:
         """A vector, float32."""
         ...
 
-    def rows(self, name: str) -> RowReader:
+    def rows(self, tensor: TensorSpec) -> RowReader:
         """What gives chosen rows of a matrix: int64 (n,) to float32 (n, cols)."""
         ...
 
@@ -178,7 +178,7 @@ def _encoded(
     if tensor.kind == "norm":
         return np.ascontiguousarray(model.weights.norm(tensor.name), np.float32)
     rows, cols = tensor.shape
-    read, order = model.weights.rows(tensor.name), file_rows(tensor.name, rows, model.spec)
+    read, order = model.weights.rows(tensor), file_rows(tensor.name, rows, model.spec)
     step = max(1, STRIP // cols)
     out: npt.NDArray[Any] | None = None
     for first in range(0, rows, step):
