@@ -36,8 +36,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`bits`: per coded part (core.architecture.coded), in its order, the bits of its planes, base first.
-    `groups`: per refinement shard the (tensor name, plane index) it holds. `files`:
+    """`bits`: per coded part (core.architecture.coded), in its order, the bits of its planes, base
+    first. `groups`: per refinement shard the (part name, plane index) it holds. `files`:
     base.safetensors, then one shard per group.
     """
 

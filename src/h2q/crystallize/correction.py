@@ -4,7 +4,8 @@ Layers before it are rounded, so a matrix reads x' where the original reads x, a
 added to a stream that is already off by r = (original stream) - (crystal's stream). The matrix W*
 that answers best in the least squares sense, sum |W x + r - W* x'|^2 + ridge |W* - W|^2, is
 
-    W* = W + (W D + R) (H' + ridge)^-1,  D = mean (x - x') x'^T,  R = mean r x'^T,  H' = mean x' x'^T.
+    W* = W + (W D + R) (H' + ridge)^-1
+    D = mean (x - x') x'^T,  R = mean r x'^T,  H' = mean x' x'^T
 
 W* is then rounded under H'. Related: GPTAQ (Li et al. 2025), Qronos (Zhang et al. 2025); both
 correct columns while they round, here it is one solve before it.
@@ -44,7 +45,9 @@ class Inputs:
 
     @cached_property
     def _cross(self) -> FloatArray:
-        return self._difference.T @ self.crystal / np.float32(len(self.crystal))
+        crossed: FloatArray = self._difference.T @ self.crystal
+        crossed /= np.float32(len(self.crystal))
+        return crossed
 
     def corrected(self, weights: FloatArray) -> FloatArray:
         """W* of float32 (rows, width) rotated weights."""

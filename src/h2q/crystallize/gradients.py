@@ -54,10 +54,14 @@ def attention_back(
     return gq, gk, gv
 
 
-def swiglu_back(grad: FloatArray, gate: FloatArray, up: FloatArray) -> tuple[FloatArray, FloatArray]:
+def swiglu_back(
+    grad: FloatArray, gate: FloatArray, up: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Derivatives at gate and up of silu(gate) * up, float32 (T, n) both."""
     sigmoid = 1 / (1 + np.exp(-gate))
-    return grad * up * sigmoid * (1 + gate * (1 - sigmoid)), grad * gate * sigmoid
+    at_gate: FloatArray = grad * up * sigmoid * (1 + gate * (1 - sigmoid))
+    at_up: FloatArray = grad * gate * sigmoid
+    return at_gate, at_up
 
 
 def layer_back(
@@ -68,8 +72,8 @@ def layer_back(
     """
     eps, split = spec.rms_norm_eps, (batch, len(x) // batch, -1, spec.head_dim)
     places = Positions.of(spec, 0, batch, len(x) // batch)
-    (wq, wk, wv), (wo,) = _dense(layer.qkv), _dense(layer.o)
-    (wg, wu), (wd,) = _dense(layer.gate_up), _dense(layer.down)
+    (wq, wk, wv), (wo,) = dense(layer.qkv), dense(layer.o)
+    (wg, wu), (wd,) = dense(layer.gate_up), dense(layer.down)
     normed = kernels.rms_norm(x, layer.input_norm, eps)
     q, k = (_turned(normed @ w.T, spec, places).reshape(split) for w in (wq, wk))
     v = (normed @ wv.T).reshape(split)
@@ -109,7 +113,8 @@ def _unturned(grad: FloatArray, spec: ModelSpec, places: Positions) -> FloatArra
     return kernels.rope(heads, places.cos, -places.sin).reshape(len(grad), -1)
 
 
-def _dense(projection: Projection) -> list[FloatArray]:
+def dense(projection: Projection) -> list[FloatArray]:
+    """The unencoded weights of a projection."""
     if not isinstance(projection, DenseProjection):
         raise TypeError("only unencoded weights have derivatives here")
     return projection.weights

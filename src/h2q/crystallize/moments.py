@@ -26,7 +26,7 @@ def second_moments(x: FloatArray, reads: str) -> FloatArray:
     with the input's name, when it is not finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        moments = x.T @ x
+        moments: FloatArray = x.T @ x
     moments /= np.float32(len(x))
     if not np.isfinite(moments).all():
         raise QualityError(
@@ -52,8 +52,8 @@ def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
     definite.
     """
     mean = max(float(np.trace(moments)) / len(moments), 1e-12)
-    out = moments.copy()
-    out[np.diag_indices(len(out))] += damping * mean
+    out: npt.NDArray[Real] = moments.copy()
+    out[np.diag_indices(len(out))] += moments.dtype.type(damping * mean)
     return out
 
 

@@ -32,6 +32,7 @@ class Options:
     base_damping: float = 0.3
     refine_damping: float = 0.1
     embedding_identity: float = 2.0
+    ridge: float = 0.1
     groups: int = 4
 
     def __post_init__(self) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q import kernels
-from h2q.core.architecture import EMBEDDING, FINAL_NORM, head_name
+from h2q.core.architecture import EMBEDDING, FINAL_NORM, HEAD_INPUT, head_name
 from h2q.core.events import Progress, ProgressListener, silent
-from h2q.crystallize.gradients import layer_back, rms_norm_back
+from h2q.crystallize.gradients import dense, layer_back, rms_norm_back
 from h2q.crystallize.moments import FloatArray, TokenArray, second_moments, shaping_gain
 from h2q.engine.block import run_texts
 from h2q.engine.load import OriginalWeights, build_layer
@@ -35,22 +35,28 @@ class Sensitivity:
     """rows: per tensor E[g_r^2], float64 (rows,); for the embedding as it is looked up,
     `embedding`: float64 (vocab_size,), sum of |g|^2 over the positions of a token, per position of
     the text and per column. power: per `reads` name the mean of x^2; shaping: per `reads` name
-    what feedback leaves of plain rounding's loss. head_moments: float32 (width, width), rotated.
+    what feedback leaves of plain rounding's loss. norms: per tensor |w_r|^2, float64 (rows,).
+    head_moments: float32 (width, width), rotated.
     """
 
     rows: dict[str, Rows] = field(default_factory=dict)
     embedding: Rows = field(default_factory=lambda: np.zeros(0))
     power: dict[str, float] = field(default_factory=dict)
     shaping: dict[str, float] = field(default_factory=dict)
+    norms: dict[str, Rows] = field(default_factory=dict)
     head_moments: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def saw(self, reads: str, x: FloatArray, seed: int) -> None:
         """Note an input, float32 (T, width)."""
         self.power[reads] = float(np.mean(x.astype(np.float64) ** 2))
         self.shaping[reads] = shaping_gain(x, ROUNDING)
-        if reads == "model.head":
+        if reads == HEAD_INPUT:
             turned = kernels.rotate(np.ascontiguousarray(x), rotation(seed, x.shape[1]))
             self.head_moments = second_moments(turned, reads)
+
+    def weighed(self, name: str, weights: FloatArray) -> None:
+        """Note a matrix, float32 (rows, cols)."""
+        self.norms[name] = np.einsum("ij,ij->i", weights, weights, dtype=np.float64)
 
     def heard(self, name: str, grad: FloatArray) -> None:
         """Note the derivative at a matrix's output, float32 (T, rows)."""
@@ -64,9 +70,15 @@ def measure_sensitivity(
     spec, found, batch = source.spec, Sensitivity(), len(tokens)
     stage, steps = "measure sensitivity", 2 * spec.num_hidden_layers + 1
     ids = tokens.reshape(-1)
-    streams = [np.ascontiguousarray(source.tensor(EMBEDDING), np.float32)[ids]]
+    table = np.ascontiguousarray(source.tensor(EMBEDDING), np.float32)
+    found.weighed(EMBEDDING, table)
+    streams = [table[ids]]
+    del table
     for index in range(spec.num_hidden_layers):
         layer = build_layer(OriginalWeights(source), index)
+        for projection in (layer.qkv, layer.o, layer.gate_up, layer.down):
+            for tensor, weights in zip(projection.names, dense(projection), strict=True):
+                found.weighed(tensor, weights)
         observer = lambda reads, x: found.saw(reads, x, seed)  # noqa: E731
         streams.append(run_texts(spec, layer, streams[-1], batch, observer))
         listener(Progress(stage, index + 1, steps))
@@ -89,8 +101,9 @@ def _head_back(source: Source, x: FloatArray, seed: int, found: Sensitivity) -> 
     norm = np.asarray(source.tensor(FINAL_NORM), np.float32)
     name = head_name(spec)
     head = np.ascontiguousarray(source.tensor(name), np.float32)
+    found.weighed(name, head)
     normed = kernels.rms_norm(x, norm, spec.rms_norm_eps)
-    found.saw("model.head", normed, seed)
+    found.saw(HEAD_INPUT, normed, seed)
     grad = np.empty_like(x)
     spread = np.zeros(spec.vocab_size)
     for begin in range(0, len(x), LOGIT_ROWS):
