@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,16 @@ TOKENS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Comparison:
-    """Losses in nats per token; KL of the crystal from the original; share of tokens with the same
-    first choice.
+    """Losses in nats per token; KL of the crystal from the original, mean, 99th percentile and
+    largest over the tokens; share of tokens with the same first choice.
     """
 
     tokens: int
     loss_original: float
     loss_crystal: float
     kl_mean: float
+    kl_p99: float
+    kl_max: float
     top1_agreement: float
 
     @property
@@ -54,9 +56,34 @@ class Comparison:
             "perplexity_original": self.perplexity_original,
             "perplexity_crystal": self.perplexity_crystal,
             "kl_mean": self.kl_mean,
+            "kl_p99": self.kl_p99,
+            "kl_max": self.kl_max,
             "top1_agreement": self.top1_agreement,
             "quality": self.quality,
         }
+
+
+@dataclass
+class _Tally:
+    """Sums over tokens of one crystal, and the divergence of each token, float32."""
+
+    loss_original: float = 0.0
+    loss_crystal: float = 0.0
+    divergence: float = 0.0
+    agreed: int = 0
+    divergences: list[FloatArray] = field(default_factory=list)
+
+    def comparison(self, count: int) -> Comparison:
+        every = np.concatenate(self.divergences)
+        return Comparison(
+            tokens=count,
+            loss_original=self.loss_original / count,
+            loss_crystal=self.loss_crystal / count,
+            kl_mean=self.divergence / count,
+            kl_p99=float(np.percentile(every, 99)),
+            kl_max=float(every.max()),
+            top1_agreement=self.agreed / count,
+        )
 
 
 def batches(tokens: TokenArray) -> Iterator[TokenArray]:
@@ -93,23 +120,26 @@ def compare(
     tokens: TokenArray,
     progress: Callable[[float], None] | None = None,
 ) -> list[Comparison]:
-    """Each crystal against the original on int64 (rows, length) tokens, teacher-forced."""
-    sums = np.zeros((len(crystals), 4))
+    """Each crystal against the original on int64 (rows, length) tokens, teacher-forced.
+
+    The divergence of every token is kept, float32, so that percentiles are exact.
+    """
+    tallies = [_Tally() for _ in crystals]
     count = 0
     for batch in batches(tokens):
         targets = batch[:, 1:].reshape(-1)
         rows = np.arange(len(targets))
         truth = log_probabilities(original, batch)
         probability, best = np.exp(truth), truth.argmax(axis=-1)
-        for index, crystal in enumerate(crystals):
+        for tally, crystal in zip(tallies, crystals, strict=True):
             guess = log_probabilities(crystal, batch)
-            sums[index] += (
-                -truth[rows, targets].sum(dtype=np.float64),
-                -guess[rows, targets].sum(dtype=np.float64),
-                np.einsum("ij,ij->", probability, truth - guess, dtype=np.float64),
-                np.count_nonzero(guess.argmax(axis=-1) == best),
-            )
+            tally.loss_original -= float(truth[rows, targets].sum(dtype=np.float64))
+            tally.loss_crystal -= float(guess[rows, targets].sum(dtype=np.float64))
+            each = np.einsum("ij,ij->i", probability, truth - guess, dtype=np.float64)
+            tally.divergence += float(each.sum())
+            tally.agreed += int(np.count_nonzero(guess.argmax(axis=-1) == best))
+            tally.divergences.append(each.astype(np.float32))
         count += len(targets)
         if progress is not None:
             progress(count / (tokens.shape[0] * (tokens.shape[1] - 1)))
-    return [Comparison(count, *(float(value) / count for value in row)) for row in sums]
+    return [tally.comparison(count) for tally in tallies]

@@ -7,6 +7,7 @@ positions, gated MLP.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from h2q.engine.cache import Cache
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
 
 TokenArray = npt.NDArray[np.int64]
+HiddenObserver = Callable[[int, FloatArray], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Layer:
 
 class Model:
     """A runnable network. `observer`, when set, is shown (`reads` name, input) of every
-    projection.
+    projection; `hidden_observer` (index of the layer, residual stream after it, float32 (B * T,
+    width)), after the embedding with index -1. What it is shown must not be changed.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Model:
         self.spec, self.embedding, self.layers = spec, embedding, layers
         self.norm, self.head = norm, head
         self.observer: Observer | None = None
+        self.hidden_observer: HiddenObserver | None = None
         self._frequencies = _frequencies(spec)
 
     def new_cache(self, batch: int = 1, capacity: int = 128) -> Cache:
@@ -73,15 +77,21 @@ class Model:
         cache.reserve(length)
         cos, sin = self._positions(cache.length, batch, length)
         x = self.embedding(tokens.reshape(-1))
+        self._show(-1, x)
         for index, layer in enumerate(self.layers):
             x = x + self._attention(layer, index, x, cache, cos, sin)
             x = x + self._mlp(layer, x)
+            self._show(index, x)
         cache.length += length
         if last:
             x = np.ascontiguousarray(x.reshape(batch, length, -1)[:, -1])
         x = kernels.rms_norm(x, self.norm, self.spec.rms_norm_eps)
         logits = self._apply("model.head", self.head, x)[0]
         return np.asarray(logits.reshape(batch, -1, self.spec.vocab_size))
+
+    def _show(self, layer: int, x: FloatArray) -> None:
+        if self.hidden_observer is not None:
+            self.hidden_observer(layer, x)
 
     def _apply(self, reads: str, projection: Projection, x: FloatArray) -> list[FloatArray]:
         if self.observer is not None:
