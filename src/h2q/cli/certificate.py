@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from h2q.cli.output import say, table
-from h2q.core.errors import ResourceError
+from h2q.core.errors import CrystalError, ResourceError
 from h2q.core.units import format_bytes, format_seconds
 
 MOST_TENSORS = 8  # named in the terminal; the page shows all
 
 
 def show_certificate(certificate: dict[str, Any]) -> None:
-    """The headline and one line per prefix."""
+    """The headline and one line per prefix. Raises CrystalError when a figure is missing."""
+    with _legible():
+        _headline(certificate)
+
+
+def show_details(certificate: dict[str, Any]) -> None:
+    """The worst tensors, growth, texts, time, memory, versions, as far as they are stated. Raises
+    CrystalError when something is not of its kind.
+    """
+    with _legible():
+        _details(certificate)
+
+
+@contextmanager
+def _legible() -> Iterator[None]:
+    """A certificate is a file, perhaps of another's hand."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CrystalError(
+            f"The certificate cannot be read: {type(error).__name__}, {error}.",
+            where="certificate.json",
+            fix="Grow the crystal again.",
+        ) from error
+
+
+def _headline(certificate: dict[str, Any]) -> None:
     original = certificate["original_bytes_fp32"]
     table(
         "certificate",
@@ -43,8 +71,7 @@ def show_certificate(certificate: dict[str, Any]) -> None:
     table("every prefix is a model", rows)
 
 
-def show_details(certificate: dict[str, Any]) -> None:
-    """The worst tensors, growth, texts, time, memory, versions, as far as they are stated."""
+def _details(certificate: dict[str, Any]) -> None:
     worst = sorted(certificate["layers"], key=lambda row: -row["error"])[:MOST_TENSORS]
     table(
         "tensors with the largest error",

@@ -32,7 +32,7 @@ def recheck_quality(crystal: Path, against: str, quiet: bool) -> dict[str, Any]:
             open_crystal(crystal), stated, open_source(source_place(against), listen), listen
         )
     if not quiet:
-        table("certificate and new measurement", [_row(figure) for figure in result.figures])
+        table("certificate and new measurement", _summary(result))
         table("text", [("measured on", _text(result))])
     if result.wrong:
         named = "; ".join(_words(figure) for figure in result.wrong[:MOST_NAMED])
@@ -61,11 +61,13 @@ def _words(figure: Figure) -> str:
     return f"{figure.where}, {figure.name}: {figure.stated:.7g} stated, {figure.found:.7g} found"
 
 
-def _row(figure: Figure) -> tuple[str, str]:
-    verdict = "ok" if figure.ok else "DIFFERS"
-    if figure.tolerance is None:
-        verdict = "not compared on another text"
-    return f"{figure.where}, {figure.name}", (
-        f"{figure.stated:>14.7g} stated  {figure.found:>14.7g} found  {verdict}"
-        + ("" if not figure.tolerance else f" within {figure.tolerance:.2g}")
-    )
+def _summary(result: Recheck) -> list[tuple[str, str]]:
+    """A line per prefix with the two figures that matter, then every figure that differs."""
+    rows = []
+    for where in dict.fromkeys(figure.where for figure in result.figures):
+        here = [figure for figure in result.figures if figure.where == where]
+        right = sum(figure.ok for figure in here)
+        named = [f for f in here if f.name in ("quality", "kl_mean")]
+        words = "".join(f"   {f.name} {f.stated:.4f} stated, {f.found:.4f} found" for f in named)
+        rows.append((where, f"{right} of {len(here)} figures agree{words}"))
+    return [*rows, *(("differs", _words(figure)) for figure in result.wrong)]

@@ -9,7 +9,7 @@ of the same quantity, with tolerances of about three standard errors, which the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ def recheck(
     """
     if source.spec != crystal.spec:
         raise SourceError("The crystal was not grown from a model of this shape.")
-    prefixes = _prefixes(certificate, crystal)
+    count = len(_prefixes(certificate, crystal))
     streams, length = _text_shape(certificate, crystal)
     original = load_original(source)
     tokens = sample_text(
@@ -129,20 +129,33 @@ def recheck(
     )
     stated_hash = certificate["text"].get("sha256")
     same = None if stated_hash is None else stated_hash == tokens_sha256([tokens])
-    models = [load_crystal(crystal, count) for count in range(len(prefixes))]
+    models = [load_crystal(crystal, groups) for groups in range(count)]
     results = compare(
         original, models, tokens, lambda share: progress(Progress("measure quality", share, 1.0))
     )
+    return judge(crystal, certificate, results, same)
+
+
+def judge(
+    crystal: Crystal,
+    certificate: dict[str, Any],
+    results: Sequence[Comparison],
+    same_text: bool | None,
+) -> Recheck:
+    """What a certificate states against the crystal's files and a new measurement of every prefix.
+    Raises CrystalError when the certificate lacks a figure.
+    """
+    prefixes = _prefixes(certificate, crystal)
     figures = [
         *_sizes(certificate, crystal, prefixes),
         *_headline(certificate, prefixes),
-        *_measured(prefixes, results, same is not False),
+        *_measured(prefixes, results, same_text is not False),
     ]
-    return Recheck(same, tuple(figures), tuple(results))
+    return Recheck(same_text, tuple(figures), tuple(results))
 
 
 def _measured(
-    prefixes: list[dict[str, Any]], results: list[Comparison], same: bool
+    prefixes: list[dict[str, Any]], results: Sequence[Comparison], same: bool
 ) -> Iterator[Figure]:
     for count, (prefix, result) in enumerate(zip(prefixes, results, strict=True)):
         for name, found in result.to_json().items():

@@ -6,6 +6,9 @@ is |crystal - original| / |original| over all tokens; its log ratio from one lay
 the finite-time growth exponent over depth. A layer is unstable when its exponent exceeds the bound,
 the median of all layers plus some deviations. Over tokens the exponent is the slope of the log
 relative error with the position in a row. Sums only are kept: a few numbers per layer.
+
+An error that comes into being has no exponent. So errors below a share of the median over depth
+count as that share, in both places of the ratio.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ TokenArray = npt.NDArray[np.int64]
 
 EMBEDDING = -1  # the depth of what enters the first layer
 FLOOR = 1e-5  # relative errors below are float32's own
+BORN = 0.25  # of the median relative error over depth: what smaller errors count as
 NORMAL = 1.4826  # standard deviations per median absolute deviation of a normal distribution
 MARGIN = math.log(1.5)  # an error that grows this much beyond the median is no outlier yet
 MOST_PRIORITY = 16.0
@@ -118,12 +122,12 @@ class SpectralStabilityController:
 
     def depth_growth(self) -> dict[int, float]:
         """Exponent of each observed layer whose predecessor was observed too, nats."""
+        relative = {layer: depth.relative for layer, depth in self._depths.items()}
+        floor = max(FLOOR, BORN * float(np.median(list(relative.values()) or [0.0])))
         return {
-            layer: growth_exponent(
-                self._depths[layer - 1].relative, self._depths[layer].relative, FLOOR
-            )
+            layer: growth_exponent(relative[layer - 1], relative[layer], floor)
             for layer in self.layers
-            if layer - 1 in self._depths
+            if layer - 1 in relative
         }
 
     def token_growth(self, layer: int | None = None) -> float | None:

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 BYTES = Axis(
     "bytes on disk", lambda v: format_bytes(v).replace(".0 ", " "), log=True, doublings=True
 )
-SMALLEST = 1e-12  # of a divergence on a logarithmic axis
+SMALLEST, LARGEST = 1e-12, 1e30  # of a number that is drawn; below is zero, above no number
 LAYER = Axis("layer", lambda v: f"{v:g}" if v == int(v) else "")
 
 
@@ -90,8 +90,10 @@ def _number(row: Any, key: str) -> float | None:
 def _finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # Bounds keep every sum and product of a drawing finite.
-    return value if math.isfinite(value) and abs(value) < 1e30 else None
+    # Bounds keep every quotient and power of a drawing finite.
+    if not math.isfinite(value) or abs(value) > LARGEST:
+        return None
+    return value if abs(value) > SMALLEST else 0.0
 
 
 def _numbers(row: Any, key: str) -> list[float]:
@@ -128,7 +130,7 @@ def _divergence(certificate: Json) -> str:
             (size, value)
             for row in _rows(certificate, "prefixes")
             if (size := _number(row, "bytes")) and size >= 1
-            if (value := _number(row, key)) and value > SMALLEST
+            if (value := _number(row, key)) and value > 0
         ]
         if points:
             lines.append(Curve(legend, tuple(sorted(points))))
@@ -210,7 +212,7 @@ def _spectral_shift(certificate: Json) -> str:
     for row in _rows(certificate, "layers"):
         shift, tensor = row.get("spectral_shift"), row.get("tensor")
         values, count = _numbers(shift, "curve"), _number(shift, "of")
-        if not values or not count or count < 0 or not isinstance(tensor, str):
+        if not values or not count or count < 1 or not isinstance(tensor, str):
             continue
         points = tuple(((i + 0.5) / len(values), v / count) for i, v in enumerate(values))
         total = _number(shift, "total")

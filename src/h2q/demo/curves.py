@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axis:
-    """`name` is the caption; `show` makes a label of a value; `log` needs positive values."""
+    """`name` is the caption; `show` makes a label of a value. `log` needs positive
+    values; `doublings` is for bytes.
+    """
 
     name: str
     show: Callable[[float], str] = field(default="{:g}".format)
@@ -44,8 +47,14 @@ class Axis:
     def ticks(self, low: float, high: float) -> list[float]:
         """Where labels stand."""
         if self.doublings:
-            return svg.doublings(low, high) or [low]
+            return svg.doublings(low, high) if high > 8 * low else _sizes(low, high)
         return svg.decades(low, high) if self.log else svg.ticks(low, high)
+
+
+def _sizes(low: float, high: float) -> list[float]:
+    """Round numbers of the largest binary unit below two bounds that lie near each other."""
+    unit = 1024.0 ** max(0, math.floor(math.log(low, 1024)))
+    return [value * unit for value in svg.ticks(low / unit, high / unit)] or [low]
 
 
 def curves(
@@ -92,11 +101,11 @@ def legend(names: Sequence[str]) -> list[str]:
     """Coloured squares with names, above the plot; as many as fit."""
     shapes, place = [], LEFT
     for index, name in enumerate(names):
-        if place + 14 + 6.4 * len(name) > WIDTH:
+        if place + 14 + 6.9 * len(name) > WIDTH:
             break
         shapes.append(svg.rect(place, 26, 10, 10, f"kind{index % COLOURS}", name))
         shapes.append(svg.text(place + 14, 35, name, anchor="start"))
-        place += 26 + 6.4 * len(name)
+        place += 26 + 6.9 * len(name)
     return shapes
 
 
