@@ -59,9 +59,8 @@ def swiglu_back(
 ) -> tuple[FloatArray, FloatArray]:
     """Derivatives at gate and up of silu(gate) * up, float32 (T, n) both."""
     sigmoid = 1 / (1 + np.exp(-gate))
-    at_gate: FloatArray = grad * up * sigmoid * (1 + gate * (1 - sigmoid))
-    at_up: FloatArray = grad * gate * sigmoid
-    return at_gate, at_up
+    at_gate = grad * up * sigmoid * (1 + gate * (1 - sigmoid))
+    return np.asarray(at_gate, np.float32), np.asarray(grad * gate * sigmoid, np.float32)
 
 
 def layer_back(

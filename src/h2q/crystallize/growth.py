@@ -1,5 +1,5 @@
-"""Growing every part of a crystal under a plan, layer by layer: two streams of text run side by side,
-the original's and the crystal's, and each layer is coded for what reaches it.
+"""Growing every part of a crystal under a plan, layer by layer: two streams of text run side by
+side, the original's and the crystal's, and each layer is coded for what reaches it.
 
 At no time is more than one layer of the original in memory, so the model may be larger than it.
 """

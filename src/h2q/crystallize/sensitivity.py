@@ -2,10 +2,10 @@
 
 To second order the KL divergence of a disturbed model is half the Fisher information's quadratic
 form. One sampled next token per position and one backward pass give its diagonal blocks: an error e
-in row r of a matrix that reads x costs about 1/2 E[g_r^2] E[(e x)^2] = 1/2 E[g_r^2] e H e^T nats per
-token, g_r the derivative at the row's output. (Fisher information for layer-wise rounding: SqueezeLLM,
-Kim et al. 2023; GuidedQuant, Kim et al. 2025.) Layers are read one at a time, so the model need not
-fit into memory.
+in row r of a matrix that reads x costs about 1/2 E[g_r^2] E[(e x)^2] = 1/2 E[g_r^2] e H e^T nats
+per token, g_r the derivative at the row's output. (Fisher information for layer-wise rounding:
+SqueezeLLM, Kim et al. 2023; GuidedQuant, Kim et al. 2025.) Layers are read one at a time, so the
+model need not fit into memory.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Sensitivity:
 def measure_sensitivity(
     source: Source, tokens: TokenArray, seed: int, listener: ProgressListener = silent
 ) -> Sensitivity:
-    """Forward and backward over int64 (texts, length) tokens, layer by layer. Raises SourceError."""
+    """Forward and backward over int64 (texts, length) tokens, by layer. Raises SourceError."""
     spec, found, batch = source.spec, Sensitivity(), len(tokens)
     stage, steps = "measure sensitivity", 2 * spec.num_hidden_layers + 1
     ids = tokens.reshape(-1)

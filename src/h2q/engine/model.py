@@ -7,10 +7,11 @@ positions, gated MLP.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from h2q import kernels
 from h2q.core.architecture import HEAD_INPUT
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
@@ -19,11 +20,13 @@ from h2q.engine.cache import Cache
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
 
 TokenArray = npt.NDArray[np.int64]
+HiddenObserver = Callable[[int, FloatArray], None]
 
 
 class Model:
     """A runnable network. `observer`, when set, is shown (`reads` name, input) of every
-    projection.
+    projection; `hidden_observer` (index of the layer, residual stream after it, float32 (B * T,
+    width)), after the embedding with index -1. What it is shown must not be changed.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Model:
         self.spec, self.embedding, self.layers = spec, embedding, layers
         self.norm, self.head = norm, head
         self.observer: Observer | None = None
+        self.hidden_observer: HiddenObserver | None = None
 
     def new_cache(self, batch: int = 1, capacity: int = 128) -> Cache:
         """An empty cache for `batch` streams of equal length."""
@@ -53,12 +57,14 @@ class Model:
         cache.reserve(length)
         positions = Positions.of(self.spec, cache.length, batch, length)
         x = self.embedding(tokens.reshape(-1))
+        self._show(-1, x)
         for index, layer in enumerate(self.layers):
             x = run_layer(self.spec, layer, x, cache, index, positions, self.observer)
+            self._show(index, x)
         cache.length += length
         if last:
             x = np.ascontiguousarray(x.reshape(batch, length, -1)[:, -1])
-        return self.logits(x).reshape(batch, -1, self.spec.vocab_size)
+        return np.asarray(self.logits(x).reshape(batch, -1, self.spec.vocab_size))
 
     def logits(self, x: FloatArray) -> FloatArray:
         """Final norm and head: float32 (T, width) to (T, vocab_size)."""
@@ -66,6 +72,10 @@ class Model:
         if self.observer is not None:
             self.observer(HEAD_INPUT, x)
         return self.head(x)[0]
+
+    def _show(self, layer: int, x: FloatArray) -> None:
+        if self.hidden_observer is not None:
+            self.hidden_observer(layer, x)
 
 
 def require_tokens(tokens: TokenArray, spec: ModelSpec) -> None:

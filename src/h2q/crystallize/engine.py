@@ -1,0 +1,175 @@
+"""The model crystallization engine: a model goes in, a crystal and its certificate come out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from h2q import kernels
+from h2q.core.architecture import coded, tensors
+from h2q.core.events import Progress, ProgressListener, silent
+from h2q.core.memory import peak_rss_bytes
+from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
+from h2q.crystallize.allocate import Judge
+from h2q.crystallize.candidate import Candidate, plan_report
+from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
+from h2q.crystallize.evaluate import compare
+from h2q.crystallize.growing import read_rotated
+from h2q.crystallize.growth import Growth
+from h2q.crystallize.options import Options
+from h2q.crystallize.remembered import Remembered
+from h2q.crystallize.search import Search
+from h2q.crystallize.sensitivity import measure_sensitivity
+from h2q.crystallize.texts import Texts, gather_texts, parameters
+from h2q.engine import load_crystal
+from h2q.sources import Source
+
+Certificate = dict[str, Any]
+
+
+class ModelCrystallizationEngine:
+    """Grows a crystal from a source under Options.
+
+    `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit,
+    QualityError when the target cannot be held, ResourceError when the disk is full, Cancelled when
+    stopped; the target is then untouched.
+    """
+
+    def __init__(self, source: Source, options: Options | None = None) -> None:
+        self.source, self.options = source, options or Options()
+        self.seconds: dict[str, float] = {}
+
+    def grow(
+        self, target: Path, overwrite: bool = False, progress: ProgressListener = silent
+    ) -> Certificate:
+        """Write the crystal to `target` and return its certificate, as it stands in
+        certificate.json.
+        """
+        source, options = self.source, self.options
+        with CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer:
+            with self._timed("texts"):
+                texts = gather_texts(source, options, progress)
+            with self._timed("measure sensitivity"):
+                search = self._prepare(texts, progress)
+            with self._timed("grow"):
+                found = search.run()
+            with self._timed("write"):
+                self._write(writer, found)
+                staged = open_crystal(writer.stage())
+            certificate = self._certify(staged, search, found, progress)
+            writer.certificate(certificate)
+            writer.commit()
+        return certificate
+
+    def _prepare(self, texts: Texts, progress: ProgressListener) -> Search:
+        source, options = self.source, self.options
+        sizes = options.sizes(parameters(source))
+        rows = max(1, sizes.sensitivity_tokens // texts.calibration.shape[1])
+        found = measure_sensitivity(source, texts.calibration[:rows], options.seed, progress)
+        judge = Judge(source.spec, found, options.embedding_identity, {})
+        watched = [texts.judged, texts.measured]
+        growth = Growth(source, options, progress, texts.calibration, found.head_moments, watched)
+        return Search(growth, judge, texts, progress)
+
+    def _write(self, writer: CrystalWriter, found: Candidate) -> None:
+        for tensor in tensors(self.source.spec):
+            if tensor.kind == "norm":
+                writer.add_raw(tensor.name, np.asarray(self.source.tensor(tensor.name)))
+        for name, height in found.heights.items():
+            writer.add_planes(name, list(found.grown[name].planes[:height]))
+        writer.rank(found.groups)
+        writer.tokenizer(self.source.tokenizer_json())
+
+    def _certify(
+        self, staged: Crystal, search: Search, found: Candidate, progress: ProgressListener
+    ) -> Certificate:
+        """Measure the files that were just written, read back from disk, at every prefix."""
+        with self._timed("measure prefixes"):
+            prefixes = self._prefixes(staged, search, progress)
+        with self._timed("measure spectra"):
+            layers = self._layers(found, search, progress)
+        whole, count = prefixes[-1], parameters(self.source)
+        texts = search.texts
+        keys = ("ratio_fp32", "quality", "kl_mean", "kl_p99", "top1_agreement")
+        return {
+            "format": 2,
+            "original_bytes_fp32": 4 * count,
+            "original_bytes_bf16": 2 * count,
+            "crystal_bytes": whole["bytes"],
+            "tokenizer_bytes": staged.tokenizer_path.stat().st_size,
+            **{key: whole[key] for key in keys},
+            "ratio_bf16": whole["ratio_fp32"] / 2,
+            "bits_per_weight": 8 * whole["bytes"] / count,
+            "text": text_entry(
+                texts.measured_on, texts.measured, texts.calibrated_on, [texts.calibration]
+            ),
+            "prefixes": prefixes,
+            "layers": layers,
+            "growth": search.controller.to_json() if search.controller else {},
+            "plan": {"attempts": search.attempts, **plan_report(found, search.judge_of_planes)},
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "peak_memory_bytes": peak_rss_bytes(),
+            "versions": versions(),
+            "kernel": kernels.path(),
+        }
+
+    def _prefixes(
+        self, staged: Crystal, search: Search, progress: ProgressListener
+    ) -> list[dict[str, Any]]:
+        truth = Remembered(self.source, search.texts.measured, search.growth.hidden[1])
+        models = [load_crystal(staged, count) for count in range(len(staged.rank) + 1)]
+        results = compare(
+            truth,
+            models,
+            search.texts.measured,
+            progress=lambda share: progress(Progress("measure prefixes", share, 1.0)),
+        )
+        original = 4 * parameters(self.source)
+        return [
+            {
+                "groups": count,
+                "bytes": (size := crystal_bytes(staged, count)),
+                "ratio_fp32": original / size,
+                **result.to_json(),
+            }
+            for count, result in enumerate(results)
+        ]
+
+    def _layers(
+        self, found: Candidate, search: Search, progress: ProgressListener
+    ) -> list[dict[str, Any]]:
+        todo, heights, rows = coded(self.source.spec), found.heights, []
+        for index, part in enumerate(todo, 1):
+            grown, height = found.grown[part.name], heights[part.name]
+            part_rows = slice(part.begin, part.begin + part.shape[0])
+            plain = np.asarray(self.source.tensor(part.tensor.name), np.float32)[part_rows]
+            turned = read_rotated(self.source, part.tensor.name, self.options.seed)[part_rows]
+            stack = grown.planes[:height]
+            decoded = kernels.gather_rows(stack, np.arange(part.shape[0]))
+            losses = search.judge_of_planes.measured(part, grown)
+            shares = grown.costs.sum(axis=1) / max(float(grown.costs[0].sum()), 1e-30)
+            rows.append(
+                {
+                    "tensor": part.name,
+                    "bits": [plane.spec.bits for plane in stack],
+                    "base_error": float(shares[1]),
+                    "error": float(shares[height]),
+                    "mse": grown.mse,
+                    "gain": losses[1] - losses[height],
+                    "loss": losses[height],
+                    **tensor_spectra(turned, decoded, plain),
+                }
+            )
+            progress(Progress("measure spectra", index, len(todo)))
+        return rows
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
