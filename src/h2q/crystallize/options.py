@@ -52,8 +52,8 @@ class Options:
     judged_streams: int | None = None
     measured_streams: int | None = None
     measured_length: int | None = None
-    base_damping: float = 0.3
-    refine_damping: float = 0.1
+    base_damping: float = 0.6
+    refine_damping: float = 0.2
     embedding_identity: float = 2.0
     ridge: float = 0.1
     groups: int = 9
