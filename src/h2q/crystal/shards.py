@@ -7,6 +7,7 @@ still read it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,8 +36,10 @@ def padded_floats(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return padded
 
 
-def write_shard(path: Path, arrays: Iterable[NamedArray]) -> None:
-    """Write arrays in the order given. Raises OSError."""
+def write_shard(path: Path, arrays: Iterable[NamedArray]) -> str:
+    """Write arrays in the order given, none of them copied when contiguous; the sha256 of the file,
+    hex. Raises OSError.
+    """
     arrays = list(arrays)
     table, at = {}, 0
     for name, array in arrays:
@@ -49,8 +52,13 @@ def write_shard(path: Path, arrays: Iterable[NamedArray]) -> None:
         at += array.nbytes
     header = json.dumps(table, separators=(",", ":")).encode()
     header += b" " * (-(8 + len(header)) % ALIGNMENT)
+    digest = hashlib.sha256()
     with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little"))
-        file.write(header)
+        for part in (len(header).to_bytes(8, "little"), header):
+            digest.update(part)
+            file.write(part)
         for _, array in arrays:
-            file.write(np.ascontiguousarray(array).data)
+            data = np.ascontiguousarray(array).data
+            digest.update(data)
+            file.write(data)
+    return digest.hexdigest()

@@ -5,13 +5,10 @@ of one.
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,11 +18,14 @@ import numpy.typing as npt
 
 from h2q.codec.planes import Plane
 from h2q.core.architecture import tensors
-from h2q.core.errors import ResourceError, UsageError
+from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
+from h2q.crystal.disk import sync, writing
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
 from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard
 from h2q.crystal.stamp import write_stamp
+from h2q.crystal.template import NAME as TEMPLATE
+from h2q.crystal.template import template_bytes
 
 SUFFIX = ".growing"
 
@@ -46,6 +46,7 @@ class CrystalWriter:
         self._planes: dict[str, list[Plane]] = {}
         self._groups: list[list[tuple[str, int]]] = []
         self._tokenizer: str | None = None
+        self._template: bytes | None = None
         self._certificate: dict[str, Any] | None = None
         self._folder = self.target.with_name(f".{self.target.name}.{os.getpid()}{SUFFIX}")
 
@@ -60,7 +61,7 @@ class CrystalWriter:
             raise UsageError(
                 "The target is not a crystal; it is not replaced.", where=self.target.name
             )
-        with _disk(self.target):
+        with self._writing():
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
             self._folder.mkdir()
@@ -79,7 +80,9 @@ class CrystalWriter:
         self._raw[name] = np.ascontiguousarray(values, np.float32)
 
     def add_planes(self, name: str, planes: list[Plane]) -> None:
-        """The stack of a matrix, base first."""
+        """The stack of a matrix, base first. Arrays may be views of mapped files; they are not
+        copied, and read when the shards are written.
+        """
         self._planes[name] = planes
 
     def rank(self, groups: list[list[tuple[str, int]]]) -> None:
@@ -90,30 +93,41 @@ class CrystalWriter:
         """The content of tokenizer.json."""
         self._tokenizer = text
 
+    def chat_template(self, text: str | None) -> None:
+        """The content of chat_template.jinja; None: there is none. Raises CrystalError when it is
+        too large or cannot be UTF-8.
+        """
+        self._template = None if text is None else template_bytes(text)
+
     def certificate(self, document: dict[str, Any]) -> None:
         """What was measured, for certificate.json."""
         self._certificate = document
 
     def stage(self) -> Path:
         """Write shards, tokenizer and crystal.json; the folder can then be opened and measured."""
-        with _disk(self.target):
-            write_shard(self._folder / shard_name(0), self._base())
+        with self._writing():
+            hashes = [write_shard(self._folder / shard_name(0), self._base())]
             for index, group in enumerate(self._groups, 1):
                 arrays = [
                     array
                     for name, plane in group
                     for array in plane_arrays(name, plane, self._planes[name][plane])
                 ]
-                write_shard(self._folder / shard_name(index), arrays)
+                hashes.append(write_shard(self._folder / shard_name(index), arrays))
             if self._tokenizer is not None:
                 (self._folder / "tokenizer.json").write_bytes(self._tokenizer.encode("utf-8"))
-            files = [self._folder / shard_name(i) for i in range(1 + len(self._groups))]
+            if self._template is not None:
+                (self._folder / TEMPLATE).write_bytes(self._template)
+            files = [self._folder / shard_name(index) for index in range(len(hashes))]
             manifest = Manifest(
                 spec=self._spec,
                 rotation_seed=self._seed,
                 bits={n: tuple(p.spec.bits for p in stack) for n, stack in self._planes.items()},
                 groups=tuple(tuple(group) for group in self._groups),
-                files=tuple(FileEntry(f.name, f.stat().st_size, file_hash(f)) for f in files),
+                files=tuple(
+                    FileEntry(file.name, file.stat().st_size, digest)
+                    for file, digest in zip(files, hashes, strict=True)
+                ),
             )
             (self._folder / NAME).write_bytes(manifest.to_bytes())
             write_stamp(self._folder, files)
@@ -121,15 +135,15 @@ class CrystalWriter:
 
     def commit(self) -> None:
         """Make everything durable and put it at the target in one step."""
-        with _disk(self.target):
+        with self._writing():
             if not (self._folder / NAME).exists():
                 self.stage()
             if self._certificate is not None:
                 text = json.dumps(self._certificate, indent=1) + "\n"
                 (self._folder / "certificate.json").write_text(text, encoding="utf-8")
             for file in sorted(self._folder.iterdir()):
-                _sync(file)
-            _sync(self._folder)
+                sync(file)
+            sync(self._folder)
             old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
             if self.target.exists():
                 self.target.rename(old)
@@ -140,7 +154,10 @@ class CrystalWriter:
                     old.rename(self.target)
                 raise
             shutil.rmtree(old, ignore_errors=True)
-            _sync(self.target.parent)
+            sync(self.target.parent)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing("crystal", self.target.name, "nothing was left behind")
 
     def _base(self) -> Iterator[NamedArray]:
         for tensor in tensors(self._spec):
@@ -163,35 +180,3 @@ class CrystalWriter:
                 left.rename(self.target)
             else:
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(PermissionError):  # some systems do not sync folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _disk(target: Path) -> Iterator[None]:
-    """What the disk refuses, as a sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise ResourceError(
-            "The disk is full." if full else f"The crystal cannot be written: {error.strerror}.",
-            where=target.name,
-            fix="Free some space and start again; nothing was left behind." if full else "",
-        ) from error
