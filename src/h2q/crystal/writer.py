@@ -21,6 +21,7 @@ from h2q.core.architecture import tensors
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.crystal.disk import sync, writing
+from h2q.crystal.exchange import exchange
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
 from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard
 from h2q.crystal.stamp import write_stamp
@@ -144,17 +145,25 @@ class CrystalWriter:
             for file in sorted(self._folder.iterdir()):
                 sync(file)
             sync(self._folder)
-            old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
-            if self.target.exists():
-                self.target.rename(old)
-            try:
-                self._folder.rename(self.target)
-            except OSError:
-                if old.exists():
-                    old.rename(self.target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+            self._install()
             sync(self.target.parent)
+
+    def _install(self) -> None:
+        """The new folder takes the target's place. Where two folders cannot change places at once,
+        the old one steps aside first, and `_sweep` of the next writer mends a cut between.
+        """
+        if self.target.exists() and exchange(self._folder, self.target):
+            return  # what is now in our folder is the old crystal; __exit__ removes it
+        old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
+        if self.target.exists():
+            self.target.rename(old)
+        try:
+            self._folder.rename(self.target)
+        except OSError:
+            if old.exists():
+                old.rename(self.target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return writing("crystal", self.target.name, "nothing was left behind")
