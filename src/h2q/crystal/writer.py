@@ -41,7 +41,7 @@ class CrystalWriter:
     def __init__(
         self, target: Path, spec: ModelSpec, rotation_seed: int, overwrite: bool = False
     ) -> None:
-        self.target, self.overwrite = target.absolute(), overwrite
+        self.target, self.overwrite = Path(os.path.realpath(target)), overwrite
         self._spec, self._seed = spec, rotation_seed
         self._raw: dict[str, npt.NDArray[np.float32]] = {}
         self._planes: dict[str, list[Plane]] = {}
@@ -49,9 +49,11 @@ class CrystalWriter:
         self._tokenizer: str | None = None
         self._template: bytes | None = None
         self._certificate: dict[str, Any] | None = None
-        self._folder = self.target.with_name(f".{self.target.name}.{os.getpid()}{SUFFIX}")
+        self._folder = self.target.parent / f".{self.target.name}.{os.getpid()}{SUFFIX}"
 
     def __enter__(self) -> CrystalWriter:
+        if not self.target.name:
+            raise UsageError("A crystal cannot take the place of the root of a file system.")
         if self.target.exists() and not self.overwrite:
             raise UsageError(
                 "There is already something at the target.",

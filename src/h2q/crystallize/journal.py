@@ -90,8 +90,8 @@ class Journal:
     @classmethod
     def beside(cls, target: Path, key: str) -> Journal:
         """The journal of a growth towards `target`."""
-        target = target.absolute()
-        return cls(target.with_name(f".{target.name}.journal"), key)
+        target = Path(os.path.realpath(target))  # as the writer of the crystal does
+        return cls(target.parent / f".{target.name}.journal", key)
 
     def __enter__(self) -> Journal:
         return self
