@@ -37,7 +37,9 @@ def plain_file(path: Path, error: type[H2QError]) -> Iterator[tuple[BinaryIO, in
 def read_bounded(path: Path, limit: int, error: type[H2QError]) -> bytes:
     """The whole of a plain file of at most `limit` bytes. Raises `error`."""
     with plain_file(path, error) as (file, size):
-        data = file.read(limit + 1) if size <= limit else b""
-    if size > limit or len(data) > limit:
-        raise error(f"The file is larger than {limit:,} bytes.", where=path.name)
+        if size > limit:
+            raise error(f"The file is larger than {limit:,} bytes.", where=path.name)
+        data = file.read(size + 1)  # never more at once than the file says it has
+    if len(data) != size:
+        raise error("The file changed while it was read.", where=path.name)
     return data

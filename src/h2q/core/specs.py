@@ -79,7 +79,8 @@ class ModelSpec:
                 or not 0 <= token < self.vocab_size
             ):
                 raise SpecError(
-                    f"Special token {brief(token)} lies outside the vocabulary of {self.vocab_size:,}."
+                    f"Special token {brief(token)} lies outside the vocabulary of "
+                    f"{self.vocab_size:,}."
                 )
 
     def _integer(self, name: str, low: int, high: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,12 @@ from typing import Any
 import tokenizers
 
 from h2q.core.errors import TextError
+from h2q.core.safetensors_header import parse_json
 
 MAX_GROWTH = 64  # bytes that all rules together may write for one
 MAX_CHARSMAP = 4 << 20  # base64; that of SentencePiece is 0.3 MiB
 MAX_DEPTH = 8
+NEEDLESS_ESCAPE = re.compile(rb"\\u00[2-7]")  # of a printable letter of ASCII
 
 
 @contextmanager
@@ -36,6 +39,18 @@ def failures(what: str, where: str = "") -> Iterator[None]:
             where=where,
             fix="Fetch tokenizer.json of the model again; its rules make no sense or do not end.",
         ) from error
+
+
+def require_sound_maps(data: bytes, where: str) -> None:
+    """Of the text of a tokenizer.json, before the library sees it: it believes the size a character
+    map claims and asks for as much memory. Raises TextError. Costs a parse only where the text
+    has a map, or could hide the name of one behind escapes that no writer makes.
+    """
+    if b"precompiled_charsmap" not in data and not NEEDLESS_ESCAPE.search(data):
+        return
+    rule = parse_json(data, where, TextError).get("normalizer")
+    if rule is not None:
+        _growth(rule, where)
 
 
 def require_modest(tokenizer: tokenizers.Tokenizer, where: str) -> None:
@@ -59,7 +74,8 @@ def _growth(rule: Any, where: str, depth: int = 0) -> int:
     if rule.get("type") == "Precompiled":
         return _longest(str(rule.get("precompiled_charsmap")), where)
     growth = 1
-    for inner in [*rule.get("normalizers", []), *rule.get("decoders", [])]:
+    inner_rules = rule.get("normalizers", rule.get("decoders", []))
+    for inner in inner_rules if isinstance(inner_rules, list) else []:
         growth = min(growth * _growth(inner, where, depth + 1), MAX_GROWTH + 1)
     return growth
 

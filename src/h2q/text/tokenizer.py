@@ -11,7 +11,7 @@ import tokenizers
 
 from h2q.core.errors import TextError
 from h2q.core.files import read_bounded
-from h2q.text.limits import failures, require_modest
+from h2q.text.limits import failures, require_modest, require_sound_maps
 
 MAX_TOKENIZER_BYTES = 256 << 20
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -67,6 +67,7 @@ class Tokenizer:
 
 
 def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
+    require_sound_maps(data, where)
     with failures("its own file", where):
         parsed = tokenizers.Tokenizer.from_buffer(data)
     require_modest(parsed, where)
