@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import Literal
 
 from h2q.core.errors import SpecError
@@ -85,9 +86,9 @@ FAMILIES: dict[str, Callable[[ModelSpec], list[TensorSpec]]] = {"llama": _llama}
 
 def tensors(spec: ModelSpec) -> list[TensorSpec]:
     """Every tensor of the model, in the order the forward pass first needs it. Raises SpecError."""
-    if spec.family not in FAMILIES:
+    if not isinstance(spec.family, str) or spec.family not in FAMILIES:
         raise SpecError(
-            f"The model family {spec.family!r} is not supported.",
+            f"The model family {brief(spec.family)} is not supported.",
             fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
         )
     return FAMILIES[spec.family](spec)

@@ -8,11 +8,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from h2q.core.architecture import coded
 from h2q.core.errors import CrystalError, SpecError
-from h2q.core.safetensors_header import read_json
+from h2q.core.files import read_bounded
+from h2q.core.safetensors_header import parse_json
 from h2q.core.specs import ModelSpec
 
 FORMAT = "h2q-crystal"
@@ -89,20 +91,27 @@ def shard_name(index: int) -> str:
 
 def read_manifest(folder: Path) -> Manifest:
     """Parse crystal.json of a folder. Raises CrystalError."""
-    if not (folder / NAME).is_file():
+    if not (folder / NAME).exists():
         raise CrystalError(
             "There is no crystal here.",
             where=folder.name,
             fix="A crystal is a folder with crystal.json.",
         )
-    document = read_json(folder / NAME, MAX_BYTES, CrystalError)
+    return parse_manifest(read_bounded(folder / NAME, MAX_BYTES, CrystalError), folder.name)
+
+
+def parse_manifest(text: bytes, where: str) -> Manifest:
+    """What the text of a crystal.json says; messages call its folder `where`. Raises
+    CrystalError.
+    """
+    document = parse_json(text, NAME, CrystalError)
     if document.get("format") != FORMAT:
         raise CrystalError("The file does not describe a crystal.", where=NAME)
-    if document.get("version") != VERSION:
+    version = document.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version != VERSION:
         raise CrystalError(
-            f"The crystal has format version {document.get('version')!r}, "
-            f"this program reads {VERSION}.",
-            where=folder.name,
+            f"The crystal has format version {brief(version)}, this program reads {VERSION}.",
+            where=where,
             fix="Update h2q, or grow the crystal again.",
         )
     if set(document) != _KEYS or not isinstance(document["model"], dict):

@@ -16,10 +16,11 @@ from h2q.core.architecture import coded, tensors
 from h2q.core.errors import CrystalError
 from h2q.core.safetensors_header import TensorEntry, read_header
 from h2q.core.specs import ModelSpec, PlaneSpec
+from h2q.crystal.disk import file_hash
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
 from h2q.crystal.shards import FLOATS
 from h2q.crystal.stamp import stamped, write_stamp
-from h2q.crystal.writer import file_hash
+from h2q.crystal.template import read_template
 
 NOT_FINITE = "The tensor holds a value that is not finite."
 BF16_EXPONENT = np.uint16(0x7F80)  # all ones: infinity or NaN
@@ -84,6 +85,10 @@ class Crystal:
     def entries(self, shard: int) -> dict[str, TensorEntry]:
         """The header of a shard. Raises CrystalError when it is damaged."""
         return self._mapped(shard)[1]
+
+    def chat_template(self) -> str | None:
+        """The Jinja template of a conversation, where the crystal has one. Raises CrystalError."""
+        return read_template(self.path)
 
     def _array(
         self, shard: int, name: str, dtype: str, shape: tuple[int, ...]

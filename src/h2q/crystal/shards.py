@@ -7,6 +7,7 @@ still read it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -85,10 +86,17 @@ def shard_header(entries: Iterable[Entry]) -> bytes:
     return len(header).to_bytes(8, "little") + header
 
 
-def write_shard(path: Path, arrays: Iterable[NamedArray]) -> None:
-    """Write arrays in the order given. Raises OSError."""
+def write_shard(path: Path, arrays: Iterable[NamedArray]) -> str:
+    """Write arrays in the order given, none of them copied when contiguous; the sha256 of the file,
+    hex. Raises OSError.
+    """
     arrays = list(arrays)
+    header = shard_header(Entry.of(name, array) for name, array in arrays)
+    digest = hashlib.sha256(header)
     with path.open("wb") as file:
-        file.write(shard_header(Entry.of(name, array) for name, array in arrays))
+        file.write(header)
         for _, array in arrays:
-            file.write(np.ascontiguousarray(array).data)
+            data = np.ascontiguousarray(array).data
+            digest.update(data)
+            file.write(data)
+    return digest.hexdigest()

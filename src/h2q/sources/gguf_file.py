@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.architecture import tensors
-from h2q.core.errors import SourceError
-from h2q.core.gguf_header import GGUFTensor, shown
+from h2q.core.errors import SourceError, shown
+from h2q.core.gguf_header import GGUFTensor
 from h2q.core.specs import ModelSpec
 from h2q.sources.gguf_blocks import read_weights, require_readable
 from h2q.sources.gguf_config import model_spec
@@ -49,6 +49,10 @@ class GGUFSource:
     def names(self) -> list[str]:
         """Names of all tensors, as Hugging Face calls them."""
         return list(self._places)
+
+    def files(self) -> tuple[Path, ...]:
+        """Every shard that holds a tensor, first shard first."""
+        return tuple(dict.fromkeys(path for path, _ in self._places.values()))
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor in float32, rows in Hugging Face's order. Raises SourceError when it is missing

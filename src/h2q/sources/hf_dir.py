@@ -82,7 +82,8 @@ class HFDirectory:
                 fix="Save the model's fast tokenizer next to its weights.",
             )
         self._entries: dict[str, tuple[Path, TensorEntry]] = {}
-        for shard in self._shards():
+        self._files = self._shards()
+        for shard in self._files:
             for name, entry in read_header(shard, SourceError).items():
                 if name in self._entries:
                     raise SourceError(f"{name} is stored twice.", where=shard.name)
@@ -100,6 +101,10 @@ class HFDirectory:
     def names(self) -> list[str]:
         """Names of all stored tensors."""
         return list(self._entries)
+
+    def files(self) -> tuple[Path, ...]:
+        """config.json, which says how fp8 weights are scaled, and the shards."""
+        return self.path / "config.json", *self._files
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor widened to float32. Raises SourceError when it is missing, holds a value that is

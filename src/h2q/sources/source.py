@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,4 +27,8 @@ class Source(Protocol):
 
     def chat_template(self) -> str | None:
         """The Jinja template of a conversation, where the model has one. Raises SourceError."""
+        ...
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that decide what `tensor` gives, in a fixed order."""
         ...
