@@ -4,13 +4,16 @@ present.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certificates import certify
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.sources import Source, open_source
@@ -42,6 +45,23 @@ def seed_path(tmp_path_factory: pytest.TempPathFactory, seed_source: Source) -> 
     target = tmp_path_factory.mktemp("crystals") / "seed.crystal"
     ModelCrystallizationEngine(seed_source, QUICK).grow(target)
     return target
+
+
+@pytest.fixture(scope="session")
+def complete(
+    seed_path: Path, seed_source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A copy of it whose certificate has every part."""
+    path = tmp_path_factory.mktemp("certified") / "seed.crystal"
+    shutil.copytree(seed_path, path)
+    certify(path, seed_source)
+    return path
+
+
+@pytest.fixture
+def stated(complete: Path) -> dict[str, Any]:
+    """That certificate."""
+    return dict(json.loads((complete / "certificate.json").read_text()))
 
 
 @pytest.fixture

@@ -1,73 +1,28 @@
-"""Certificates: their parts, the page made of them, and measuring them again."""
+"""Certificates: their parts, and measuring them again."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-import math
-import re
 import shutil
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from h2q.cli.certificate import show_certificate, show_details
-from h2q.codec.planes import Plane
+from certificates import decoded, drawings
 from h2q.core.errors import CrystalError
-from h2q.core.memory import peak_rss_bytes
 from h2q.crystal import Crystal, open_crystal
-from h2q.crystallize import compare, measure_growth, sample_text
-from h2q.crystallize.certificate import tensor_spectra, text_entry, tokens_sha256, versions
+from h2q.crystallize import compare, sample_text
+from h2q.crystallize.certificate import tensor_spectra, text_entry, tokens_sha256
 from h2q.crystallize.evaluate import log_probabilities
-from h2q.crystallize.growth import MEASURE_SEED
 from h2q.crystallize.recheck import judge, recheck
-from h2q.demo.certificate_page import certificate_page
 from h2q.engine import load_crystal, load_original
 from h2q.geometry.rotation import rotate, rotation
-from h2q.kernels import twins
 from h2q.sources import Source, open_source
 from test_commands import document, h2q
-
-STREAMS, LENGTH = 2, 256  # of conftest.QUICK
-SAMPLED = "sampled from the original at temperature 1"
-
-
-def decoded(stack: list[Plane]) -> np.ndarray:
-    """The weights of a stack, in the rotated basis, float32 (rows, cols)."""
-    return twins.gather_rows(tuple(stack), np.arange(stack[0].spec.rows))
-
-
-@pytest.fixture(scope="module")
-def complete(
-    seed_path: Path, seed_source: Source, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A crystal whose certificate has every part, each computed."""
-    path = tmp_path_factory.mktemp("certified") / "seed.crystal"
-    shutil.copytree(seed_path, path)
-    stated = json.loads((path / "certificate.json").read_text())
-    crystal = open_crystal(path)
-    original = load_original(seed_source)
-    seed = crystal.rotation_seed
-    tokens = sample_text(original, STREAMS, LENGTH, seed=MEASURE_SEED + seed)
-    stated["text"] = text_entry(SAMPLED, tokens, "sampled text", [tokens[:1]])
-    for row in stated["layers"]:
-        weights = np.asarray(seed_source.tensor(row["tensor"]), np.float32)
-        turned = rotate(weights, rotation(seed, weights.shape[1]))
-        row |= tensor_spectra(turned, decoded(crystal.planes(row["tensor"])), weights)
-    controller = measure_growth(original, load_crystal(crystal), tokens)
-    stated |= {"format": 2, "growth": controller.to_json(), "versions": versions()}
-    stated |= {"peak_memory_bytes": peak_rss_bytes(), "plan": {"ratio": 12.5, "groups": 4}}
-    (path / "certificate.json").write_text(json.dumps(stated))
-    return path
-
-
-@pytest.fixture
-def stated(complete: Path) -> dict[str, Any]:
-    return dict(json.loads((complete / "certificate.json").read_text()))
 
 
 def test_spectra_of_the_tensors(stated: dict[str, Any]) -> None:
@@ -128,87 +83,6 @@ def test_divergences_of_single_tokens(seed_crystal: Crystal, seed_source: Source
     assert found.kl_p99 == pytest.approx(np.percentile(each, 99), rel=1e-3)
     assert found.kl_max == pytest.approx(each.max(), rel=1e-3)
     assert found.to_json()["kl_p99"] == found.kl_p99 < found.kl_max
-
-
-def drawings(page: str) -> list[ET.Element]:
-    """Every drawing, parsed; all its coordinates are finite."""
-    found = [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-    for drawing in found:
-        for shape in drawing.iter():
-            for key in ("x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height", "points"):
-                for value in re.split(r"[ ,]", shape.get(key) or "0"):
-                    assert math.isfinite(float(value))
-    return found
-
-
-def test_the_page_has_every_part(stated: dict[str, Any]) -> None:
-    page = certificate_page(stated, "seed.crystal")
-    assert len(drawings(page)) == 7
-    for name in ("KL divergence", "Growth over depth", "Spectral shift", "Seconds by stage"):
-        assert name in page
-    assert stated["text"]["sha256"] in page
-    assert stated["versions"]["numpy"] in page
-    assert "http" not in page
-    assert "<script" not in page
-    curves = list(drawings(page)[5].iter("polyline"))
-    assert len(curves) == len(stated["layers"])
-
-
-def test_the_page_of_an_older_certificate(seed_path: Path) -> None:
-    old = json.loads((seed_path / "certificate.json").read_text())
-    for row in old["prefixes"]:
-        for key in ("kl_p99", "kl_max"):
-            row.pop(key, None)
-    for key in ("growth", "plan", "peak_memory_bytes"):
-        old.pop(key, None)
-    for row in old["layers"]:
-        for key in ("spectral_shift", "singular_shift", "incoherence"):
-            row.pop(key, None)
-    assert len(drawings(certificate_page(old, "old"))) == 4
-    assert "Growth over depth" not in certificate_page(old, "old")
-
-
-SCRIPT = "<script>alert(1)</script>"
-NUMBERS = (-1, 0, 1e300, 5e-324)
-SPOILERS: list[Any] = [None, SCRIPT, *NUMBERS, True, [], {}, [[]], [None, 1], {"a": []}]
-
-
-@pytest.mark.parametrize("spoiler", SPOILERS)
-def test_a_page_of_nonsense_is_still_a_page(stated: dict[str, Any], spoiler: Any) -> None:
-    """Every value at every place replaced, one at a time; the first entries stand for lists."""
-
-    def places(value: Any) -> list[tuple[Any, ...]]:
-        entries: list[tuple[Any, Any]] = []
-        if isinstance(value, dict):
-            entries = list(value.items())
-        elif isinstance(value, list):
-            entries = list(enumerate(value))[:2]
-        return [(key, *rest) for key, inner in entries for rest in [(), *places(inner)]]
-
-    for place in places(stated):
-        spoilt = copy.deepcopy(stated)
-        target = spoilt
-        for key in place[:-1]:
-            target = target[key]
-        target[place[-1]] = spoiler
-        page = certificate_page(spoilt, "<b>name</b>")
-        assert "<script" not in page
-        assert "<b>name" not in page
-        drawings(page)
-    assert certificate_page({}, "empty").endswith("</html>\n")
-
-
-def test_what_cannot_be_shown_is_an_error_not_a_bug(
-    stated: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    show_certificate(stated)
-    show_details(stated)
-    assert "growth of the error" in capsys.readouterr().out
-    for broken in ({"format": 1}, {**stated, "prefixes": 3}, {**stated, "text": None}):
-        with pytest.raises(CrystalError, match="certificate"):
-            show_certificate(broken)
-    with pytest.raises(CrystalError, match="certificate"):
-        show_details({**stated, "layers": [1]})
 
 
 def test_a_true_certificate_is_confirmed(
