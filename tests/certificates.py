@@ -14,8 +14,7 @@ from h2q.codec.planes import Plane
 from h2q.core.memory import peak_rss_bytes
 from h2q.crystal import open_crystal
 from h2q.crystallize import measure_growth, sample_text
-from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
-from h2q.crystallize.growth import MEASURE_SEED
+from h2q.crystallize.certificate import MEASURE_SEED, tensor_spectra, text_entry, versions
 from h2q.engine import load_crystal, load_original
 from h2q.geometry.rotation import rotate, rotation
 from h2q.kernels import twins

@@ -17,9 +17,8 @@ from h2q.core.architecture import tensors
 from h2q.core.errors import CrystalError, SourceError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.crystal import Crystal, crystal_bytes
-from h2q.crystallize.certificate import tokens_sha256
+from h2q.crystallize.certificate import MEASURE_SEED, tokens_sha256
 from h2q.crystallize.evaluate import Comparison, compare
-from h2q.crystallize.growth import MEASURE_SEED
 from h2q.crystallize.sampling import sample_text
 from h2q.engine import load_crystal, load_original
 from h2q.sources import Source

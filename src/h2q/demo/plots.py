@@ -141,7 +141,7 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
     for index, kind in enumerate(kinds):
         shapes.append(svg.rect(place, 26, 10, 10, f"kind{index % 8}", kind))
         shapes.append(svg.text(place + 14, 35, kind, anchor="start"))
-        place += 26 + 6.2 * len(kind)
+        place += 26 + 6.9 * len(kind)
     return svg.figure(WIDTH, height, shapes, "Relative error of every tensor")
 
 
