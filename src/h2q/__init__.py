@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from h2q.crystallize import ModelCrystallizationEngine, SpectralStabilityController
     from h2q.demo import Demo
+    from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.runtime import HotStartManager
 
 __all__ = [
     "Demo",
+    "DiscreteDecisionEngine",
     "HotStartManager",
     "ModelCrystallizationEngine",
     "SpectralStabilityController",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOMES = {
     "Demo": "h2q.demo",
+    "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
     "SpectralStabilityController": "h2q.crystallize",

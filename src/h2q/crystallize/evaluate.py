@@ -5,13 +5,13 @@ tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from h2q.engine import Model
+from h2q.crystallize.remembered import Network
 
 TokenArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -93,7 +93,7 @@ def batches(tokens: TokenArray) -> Iterator[TokenArray]:
         yield tokens[begin : begin + rows]
 
 
-def log_probabilities(model: Model, tokens: TokenArray) -> FloatArray:
+def log_probabilities(model: Network, tokens: TokenArray) -> FloatArray:
     """Of every next token after each but the last: float32 (B * (T - 1), vocab_size)."""
     inputs = np.ascontiguousarray(tokens[:, :-1])
     logits = model.forward(inputs, model.new_cache(len(inputs), inputs.shape[1]))
@@ -102,21 +102,9 @@ def log_probabilities(model: Model, tokens: TokenArray) -> FloatArray:
     return np.asarray(flat - np.log(np.exp(flat).sum(axis=-1, keepdims=True)), np.float32)
 
 
-def mean_divergence(truth: list[tuple[TokenArray, FloatArray]], model: Model) -> float:
-    """Mean KL divergence of a model from log-probabilities that were computed before, nats per
-    token.
-    """
-    total, count = 0.0, 0
-    for batch, expected in truth:
-        guess = log_probabilities(model, batch)
-        total += float(np.einsum("ij,ij->", np.exp(expected), expected - guess, dtype=np.float64))
-        count += len(expected)
-    return total / count
-
-
 def compare(
-    original: Model,
-    crystals: list[Model],
+    original: Network,
+    crystals: Sequence[Network],
     tokens: TokenArray,
     progress: Callable[[float], None] | None = None,
 ) -> list[Comparison]:

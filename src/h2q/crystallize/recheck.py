@@ -20,6 +20,7 @@ from h2q.crystal import Crystal, crystal_bytes
 from h2q.crystallize.certificate import MEASURE_SEED, tokens_sha256
 from h2q.crystallize.evaluate import Comparison, compare
 from h2q.crystallize.sampling import sample_text
+from h2q.crystallize.texts import MEASURE_SEED
 from h2q.engine import load_crystal, load_original
 from h2q.sources import Source
 
