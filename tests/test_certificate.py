@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from certificates import decoded, drawings
+from certificates import LENGTH, STREAMS, decoded, drawings
 from h2q.core.errors import CrystalError
+from h2q.core.events import silent
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import compare, sample_text
 from h2q.crystallize.certificate import tensor_spectra, text_entry, tokens_sha256
 from h2q.crystallize.evaluate import log_probabilities
-from h2q.crystallize.recheck import judge, recheck
+from h2q.crystallize.recheck import HEADLINE, judge, recheck
+from h2q.crystallize.texts import DRAFTED, MEASURE_SEED, draft
 from h2q.engine import load_crystal, load_original
 from h2q.geometry.rotation import rotate, rotation
 from h2q.sources import Source, open_source
@@ -28,19 +30,22 @@ from test_commands import document, h2q
 def test_spectra_of_the_tensors(stated: dict[str, Any]) -> None:
     for row in stated["layers"]:
         shift = row["spectral_shift"]
-        assert 0 < row["singular_shift"] < 0.2
-        assert 0 < shift["total"] < 0.4
+        assert row["singular_shift"] > 0
+        assert shift["total"] > 0
         assert 0 < shift["largest"] <= shift["of"] <= 256
         assert len(shift["curve"]) == 32
         assert shift["sketch"] is None
         assert row["incoherence"]["after"] > 1
+    # Corrected targets may move a few tensors far; most stay near the original.
+    assert np.median([row["singular_shift"] for row in stated["layers"]]) < 0.2
     incoherences = [row["incoherence"] for row in stated["layers"]]
     means = [np.mean([i[when] for i in incoherences]) for when in ("before", "after")]
     assert means[1] < means[0]
 
 
 def test_fewer_planes_move_the_spectrum_further(seed_crystal: Crystal, seed_source: Source) -> None:
-    name, _ = seed_crystal.rank[0][0]
+    names = [name for group in seed_crystal.rank for name, _ in group]
+    name = next(name for name in names if "layers" in name)
     weights = np.asarray(seed_source.tensor(name), np.float32)
     turned = rotate(weights, rotation(seed_crystal.rotation_seed, weights.shape[1]))
     shifts = [
@@ -86,14 +91,32 @@ def test_divergences_of_single_tokens(seed_crystal: Crystal, seed_source: Source
 
 
 def test_a_true_certificate_is_confirmed(
-    complete: Path, stated: dict[str, Any], seed_source: Source
+    seed_path: Path, stated: dict[str, Any], seed_source: Source
 ) -> None:
-    found = recheck(open_crystal(complete), stated, seed_source)
+    found = recheck(open_crystal(seed_path), stated, seed_source)
     assert found.same_text is True
     assert found.wrong == []
     names = {figure.name for figure in found.figures}
     assert {"bytes", "ratio_fp32", "quality", "kl_p99", "kl_max", "top1_agreement"} <= names
     assert len(found.measured) == len(stated["prefixes"])
+
+
+def test_a_text_of_a_draft_is_sampled_from_the_draft(
+    seed_path: Path, stated: dict[str, Any], seed_source: Source
+) -> None:
+    crystal = open_crystal(seed_path)
+    speaker = draft(seed_source, crystal.rotation_seed, silent)
+    tokens = sample_text(speaker, STREAMS, LENGTH, seed=MEASURE_SEED + crystal.rotation_seed)
+    truth = load_original(seed_source)
+    models = [load_crystal(crystal, count) for count in range(len(crystal.rank) + 1)]
+    results = compare(truth, models, tokens)
+    for row, result in zip(stated["prefixes"], results, strict=True):
+        row |= result.to_json()
+    stated |= {key: stated["prefixes"][-1][key] for key in HEADLINE}
+    stated["text"] = text_entry(DRAFTED, tokens, "text", [])
+    found = recheck(crystal, stated, seed_source)
+    assert found.same_text is True
+    assert found.wrong == []
 
 
 EDITS = [
@@ -107,8 +130,8 @@ EDITS = [
 ]
 
 
-def test_edits_are_caught(complete: Path, stated: dict[str, Any], seed_source: Source) -> None:
-    crystal = open_crystal(complete)
+def test_edits_are_caught(seed_path: Path, stated: dict[str, Any], seed_source: Source) -> None:
+    crystal = open_crystal(seed_path)
     measured = recheck(crystal, stated, seed_source).measured
     for name, edit in EDITS:
         edited = copy.deepcopy(stated)
@@ -118,27 +141,27 @@ def test_edits_are_caught(complete: Path, stated: dict[str, Any], seed_source: S
 
 
 def test_another_text_widens_the_tolerances_and_says_so(
-    complete: Path, stated: dict[str, Any], seed_source: Source
+    seed_path: Path, stated: dict[str, Any], seed_source: Source
 ) -> None:
     stated["text"]["sha256"] = "0" * 64
-    found = recheck(open_crystal(complete), stated, seed_source)
+    found = recheck(open_crystal(seed_path), stated, seed_source)
     assert found.same_text is False
     assert found.wrong == []
     assert {f.name for f in found.figures if f.tolerance is None} == {"kl_max"}
     for row in stated["prefixes"]:
         row["kl_mean"] /= 3
-    wrong = judge(open_crystal(complete), stated, found.measured, same_text=False).wrong
+    wrong = judge(open_crystal(seed_path), stated, found.measured, same_text=False).wrong
     assert "kl_mean" in {figure.name for figure in wrong}
 
 
 def test_another_sample_of_the_text_lies_within_the_wide_tolerances(
-    complete: Path, stated: dict[str, Any], seed_source: Source, monkeypatch: pytest.MonkeyPatch
+    seed_path: Path, stated: dict[str, Any], seed_source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a machine where the sampled text parts: the same source, other tokens, measured."""
     from h2q.crystallize import recheck as module
 
     monkeypatch.setattr(module, "MEASURE_SEED", 123_456)
-    found = recheck(open_crystal(complete), stated, seed_source)
+    found = recheck(open_crystal(seed_path), stated, seed_source)
     assert found.same_text is False
     assert found.wrong == []
 
@@ -156,28 +179,28 @@ def test_another_sample_of_the_text_lies_within_the_wide_tolerances(
     ],
 )
 def test_a_certificate_that_cannot_be_measured_is_refused(
-    complete: Path, stated: dict[str, Any], seed_source: Source, broken: dict[str, Any]
+    seed_path: Path, stated: dict[str, Any], seed_source: Source, broken: dict[str, Any]
 ) -> None:
     with pytest.raises(CrystalError, match="certificate"):
-        recheck(open_crystal(complete), {**stated, **broken}, seed_source)
+        recheck(open_crystal(seed_path), {**stated, **broken}, seed_source)
 
 
-def test_the_commands(complete: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
+def test_the_commands(seed_path: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
     page = tmp_path / "page.html"
-    shown = h2q("show", complete, "--certificate", "--html", page)
+    shown = h2q("show", seed_path, "--certificate", "--html", page)
     assert shown.returncode == 0, shown.stderr
     assert "growth of the error" in shown.stdout
     assert len(drawings(page.read_text())) == 7
-    assert h2q("show", complete, "--html", tmp_path / "no" / "page.html").returncode == 8
+    assert h2q("show", seed_path, "--html", tmp_path / "no" / "page.html").returncode == 8
 
     arguments = ("--quality", "--against", "seed", "--json")
-    found = document(h2q("verify", complete, *arguments))
+    found = document(h2q("verify", seed_path, *arguments))
     assert found["ok"] is True
     assert found["quality"]["same_text"] is True
     assert all(figure["ok"] for figure in found["quality"]["figures"])
 
     forged = tmp_path / "forged.crystal"
-    shutil.copytree(complete, forged)
+    shutil.copytree(seed_path, forged)
     stated["prefixes"][-1]["quality"] = stated["quality"] = 0.999
     (forged / "certificate.json").write_text(json.dumps(stated))
     assert h2q("verify", forged).returncode == 0
@@ -188,7 +211,7 @@ def test_the_commands(complete: Path, tmp_path: Path, stated: dict[str, Any]) ->
     assert h2q("verify", forged, "--against", "seed").returncode == 2
 
 
-def test_against_another_model(complete: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
+def test_against_another_model(seed_path: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
     """The right shape, other weights: the text is another one and the figures are wrong."""
     from checkpoints import WEIGHTS, Stored, read_stored, write_stored
     from conftest import SEED
@@ -200,6 +223,6 @@ def test_against_another_model(complete: Path, tmp_path: Path, stated: dict[str,
         if "up_proj" in name:
             tensors[name] = Stored(tensor.dtype, tensor.shape, bytes(len(tensor.data)))
     write_stored(other / WEIGHTS, tensors)
-    found = recheck(open_crystal(complete), stated, open_source(other))
+    found = recheck(open_crystal(seed_path), stated, open_source(other))
     assert found.same_text is False
     assert {"quality", "kl_mean"} <= {figure.name for figure in found.wrong}

@@ -17,7 +17,6 @@ from h2q.geometry.spectrum import incoherence, sketch, spectral_shift
 
 FloatArray = npt.NDArray[np.float32]
 TokenArray = npt.NDArray[np.int64]
-MEASURE_SEED = 3_000  # plus the crystal's; of the measuring text, and of nothing else
 DIGITS = 6  # significant ones; the files stay short
 
 

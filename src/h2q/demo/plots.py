@@ -179,8 +179,8 @@ def time_line(spans: Sequence[Span]) -> str:
 
 
 def tensor_kind(tensor: str) -> str:
-    """model.layers.3.mlp.up_proj.weight -> up_proj."""
-    return tensor.removesuffix(".weight").rsplit(".", 1)[-1]
+    """model.layers.3.mlp.up_proj.weight -> up_proj. Parts of a vocabulary are of its kind."""
+    return tensor.partition(".rows.")[0].removesuffix(".weight").rsplit(".", 1)[-1]
 
 
 def _layer(tensor: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from h2q import kernels
 from h2q.core.architecture import HEAD_INPUT
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
