@@ -7,7 +7,7 @@ TOOLS_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"  # cmake looks for ninja there
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
 
-.PHONY: setup check test test-peers test-arm test-sanitize build-macos fuzz bench bench-peers demo clean
+.PHONY: setup check test test-peers test-arm test-sanitize build-macos fuzz bench bench-peers bench-quality demo clean
 
 setup: $(VENV)/.installed
 
@@ -113,6 +113,21 @@ $(VENV)/.bench-peers: $(VENV)/.installed requirements/bench-peers.txt
 
 bench-peers: $(VENV)/.bench-peers
 	$(BIN)/python benchmarks/peers/measure.py --out $(RESULTS) > /dev/null
+
+$(VENV)/.bench-quality: $(VENV)/.installed requirements/bench-quality.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-quality.txt
+	@touch $@
+
+# CRYSTALS: of the seed model; without any, one is grown per ratio.
+QUALITY_RATIOS ?= 8.85 12.5
+CRYSTALS ?= $(QUALITY_RATIOS:%=build/quality/seed-%.crystal)
+
+build/quality/seed-%.crystal: | setup
+	@mkdir -p $(@D)
+	$(BIN)/h2q crystallize seed -o $@ --ratio $*
+
+bench-quality: $(VENV)/.bench-quality $(CRYSTALS)
+	$(BIN)/python benchmarks/quality.py --crystal $(CRYSTALS) --out $(RESULTS) --plot docs/frontier.svg
 
 demo: setup
 	$(BIN)/h2q demo

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane
 from h2q.core.architecture import coded, tensors
+from h2q.core.disk import file_hash
 from h2q.core.errors import CrystalError
 from h2q.core.safetensors_header import TensorEntry, read_header
 from h2q.core.specs import ModelSpec, PlaneSpec
-from h2q.crystal.disk import file_hash
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
 from h2q.crystal.shards import FLOATS
 from h2q.crystal.stamp import stamped, write_stamp

@@ -10,9 +10,9 @@ import numpy as np
 
 from h2q.codec.planes import from_bfloat16
 from h2q.core.architecture import tensors
+from h2q.core.disk import file_hash
 from h2q.core.errors import CrystalError, H2QError
 from h2q.core.safetensors_header import read_json
-from h2q.crystal.disk import file_hash
 from h2q.crystal.manifest import Manifest, read_manifest, shard_name
 from h2q.crystal.reader import DAMAGED, Crystal
 from h2q.crystal.stamp import write_stamp

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from h2q.codec.planes import Plane
 from h2q.core.architecture import parts, tensors
+from h2q.core.disk import sync, writing
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
-from h2q.crystal.disk import sync, writing
 from h2q.crystal.exchange import exchange
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
 from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard

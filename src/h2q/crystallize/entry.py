@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from h2q.core.disk import HASHED_BYTES
 from h2q.core.errors import CrystalError, UsageError
 from h2q.core.safetensors_header import TensorEntry, parse_json, read_header
-from h2q.crystal.disk import HASHED_BYTES
 
 ALIGNMENT = 64
 PAD = ".pad."

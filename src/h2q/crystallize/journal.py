@@ -29,8 +29,8 @@ from pathlib import Path
 from types import TracebackType
 
 import h2q
+from h2q.core.disk import sync, writing
 from h2q.core.errors import CrystalError, UsageError
-from h2q.crystal.disk import sync, writing
 from h2q.crystallize.entry import Array, Entry, Fact, read_entry, write_entry
 
 VERSION = "1"

@@ -47,3 +47,13 @@ def in_halves(
         return weights
     pairs = weights.reshape(-1, spec.head_dim // 2, 2, weights.shape[1])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weights.shape)
+
+
+def file_rows(name: str, rows: int, spec: ModelSpec) -> npt.NDArray[np.int64]:
+    """Which of a tensor's rows each row of a GGUF file is: the inverse of in_halves, int64
+    (rows,).
+    """
+    order = np.arange(rows, dtype=np.int64)
+    if not name.endswith(PAIRED):
+        return order
+    return np.ascontiguousarray(order.reshape(-1, 2, spec.head_dim // 2).swapaxes(1, 2)).reshape(-1)

@@ -75,7 +75,7 @@ def _sentencepiece(vocabulary: Vocabulary) -> Json:
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": _model(
             vocabulary,
-            _merges_from_scores(vocabulary),
+            merges_from_scores(vocabulary),
             unk_token=None if unknown is None else vocabulary.tokens[unknown],
             fuse_unk=True,
             byte_fallback=True,
@@ -83,7 +83,7 @@ def _sentencepiece(vocabulary: Vocabulary) -> Json:
     }
 
 
-def _merges_from_scores(vocabulary: Vocabulary) -> list[tuple[str, str]]:
+def merges_from_scores(vocabulary: Vocabulary) -> list[tuple[str, str]]:
     """Every cut of a token into two tokens, best score of the whole first."""
     apart = {BYTE, CONTROL, UNKNOWN, USER_DEFINED}  # never seen by the merging of letters
     rows = zip(vocabulary.tokens, vocabulary.types, strict=True)
