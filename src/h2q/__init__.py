@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from h2q.crystallize import ModelCrystallizationEngine
+    from h2q.crystallize import ModelCrystallizationEngine, SpectralStabilityController
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.runtime import HotStartManager
@@ -19,6 +19,7 @@ __all__ = [
     "DiscreteDecisionEngine",
     "HotStartManager",
     "ModelCrystallizationEngine",
+    "SpectralStabilityController",
     "__version__",
     "geometry",
 ]
@@ -28,6 +29,7 @@ _HOMES = {
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
+    "SpectralStabilityController": "h2q.crystallize",
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.architecture import coded
 from h2q.core.errors import CrystalError, SpecError
 from h2q.core.files import read_bounded
 from h2q.core.safetensors_header import parse_json
@@ -38,8 +38,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`bits`: per coded tensor, in architecture order, the bits of its planes, base first.
-    `groups`: per refinement shard the (tensor name, plane index) it holds. `files`:
+    """`bits`: per coded part (core.architecture.coded), in its order, the bits of its planes, base
+    first. `groups`: per refinement shard the (part name, plane index) it holds. `files`:
     base.safetensors, then one shard per group.
     """
 
@@ -52,7 +52,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if not 0 <= self.rotation_seed < 1 << 31:
             raise CrystalError("The rotation seed is out of range.", where=NAME)
-        if set(self.bits) != {tensor.name for tensor in coded(self.spec)}:
+        if set(self.bits) != {part.name for part in coded(self.spec)}:
             raise CrystalError("The planes do not match the model's tensors.", where=NAME)
         for planes in self.bits.values():
             if not 1 <= len(planes) <= MAX_PLANES or not set(planes) <= {1, 2}:
@@ -71,7 +71,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        order = {tensor.name: index for index, tensor in enumerate(coded(self.spec))}
+        order = {part.name: index for index, part in enumerate(coded(self.spec))}
         document = {
             "format": FORMAT,
             "version": VERSION,
@@ -87,11 +87,6 @@ class Manifest:
 def shard_name(index: int) -> str:
     """Name of shard `index`: 0 is the base, 1 the first refinement group."""
     return "base.safetensors" if index == 0 else f"refine-{index:02d}.safetensors"
-
-
-def coded(spec: ModelSpec) -> list[TensorSpec]:
-    """Tensors stored as planes, in execution order."""
-    return [tensor for tensor in tensors(spec) if tensor.kind != "norm"]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -123,7 +118,7 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         raise CrystalError("The file has missing or unknown fields.", where=NAME)
     try:
         spec = ModelSpec.from_json(document["model"])
-        names = [tensor.name for tensor in coded(spec)]
+        names = [part.name for part in coded(spec)]
         bits = _list(document["bits"])
         if len(bits) != len(names):
             raise CrystalError("The planes do not match the model's tensors.", where=NAME)

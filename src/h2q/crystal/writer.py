@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.planes import Plane
-from h2q.core.architecture import tensors
+from h2q.core.architecture import parts, tensors
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.crystal.disk import sync, writing
@@ -83,7 +83,7 @@ class CrystalWriter:
         self._raw[name] = np.ascontiguousarray(values, np.float32)
 
     def add_planes(self, name: str, planes: list[Plane]) -> None:
-        """The stack of a matrix, base first. Arrays may be views of mapped files; they are not
+        """The stack of a coded part, base first. Arrays may be views of mapped files; they are not
         copied, and read when the shards are written.
         """
         self._planes[name] = planes
@@ -174,8 +174,9 @@ class CrystalWriter:
         for tensor in tensors(self._spec):
             if tensor.kind == "norm":
                 yield tensor.name, padded_floats(self._raw[tensor.name])
-            else:
-                yield from plane_arrays(tensor.name, 0, self._planes[tensor.name][0])
+                continue
+            for part in parts(tensor):
+                yield from plane_arrays(part.name, 0, self._planes[part.name][0])
 
     def _sweep(self) -> None:
         """Remove what processes that are gone left behind; put back a crystal whose exchange was
