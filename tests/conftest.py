@@ -4,10 +4,11 @@ present.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -26,11 +27,12 @@ ROOT = Path(__file__).parent.parent
 SEED = ROOT / "src" / "h2q" / "assets" / "seed"
 # Smaller than a person would choose: enough to be a real crystal, quick enough for every test run.
 QUICK = Options(
+    ratio=12.5,
     calibration_streams=6,
     calibration_length=512,
-    rank_streams=1,
-    measure_streams=2,
-    measure_length=256,
+    judged_streams=1,
+    measured_streams=2,
+    measured_length=256,
 )
 
 
@@ -45,6 +47,12 @@ def seed_path(tmp_path_factory: pytest.TempPathFactory, seed_source: Source) -> 
     target = tmp_path_factory.mktemp("crystals") / "seed.crystal"
     ModelCrystallizationEngine(seed_source, QUICK).grow(target)
     return target
+
+
+@pytest.fixture
+def stated(seed_path: Path) -> dict[str, Any]:
+    """Its certificate."""
+    return dict(json.loads((seed_path / "certificate.json").read_text()))
 
 
 @pytest.fixture

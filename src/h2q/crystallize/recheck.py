@@ -1,9 +1,10 @@
 """A certificate is checked by measuring the crystal again, at every prefix, on the same text.
 
-The text is sampled again from the original with the certificate's seed. On the same arithmetic it
-comes out token for token (the certificate's sha256 says whether), and figures agree to rounding. On
-another machine a sampled token may tip and the texts part; figures are then compared as two samples
-of the same quantity, with tolerances of about three standard errors, which the result states.
+The text is sampled again, from the original or its draft as the certificate says, with the seed of
+the crystal. On the same arithmetic it comes out token for token (the certificate's sha256 says
+whether), and figures agree to rounding. On another machine a sampled token may tip and the texts
+part; figures are then compared as two samples of the same quantity, with tolerances of about three
+standard errors, which the result states.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from h2q.core.architecture import tensors
+from h2q.core.architecture import EMBEDDING, tensors
 from h2q.core.errors import CrystalError, SourceError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.crystal import Crystal, crystal_bytes
 from h2q.crystallize.certificate import tokens_sha256
 from h2q.crystallize.evaluate import Comparison, compare
+from h2q.crystallize.moments import TokenArray
+from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.sampling import sample_text
-from h2q.crystallize.texts import MEASURE_SEED
-from h2q.engine import load_crystal, load_original
+from h2q.crystallize.texts import DRAFTED, MEASURE_SEED, draft
+from h2q.engine import Model, load_crystal, load_original
+from h2q.engine.block import run_texts
+from h2q.engine.load import OriginalWeights, build_layer
 from h2q.sources import Source
 
 MOST_TOKENS = 1 << 24  # of a measuring text: what a certificate may ask for
@@ -119,9 +124,8 @@ def recheck(
         raise SourceError("The crystal was not grown from a model of this shape.")
     count = len(_prefixes(certificate, crystal))
     streams, length = _text_shape(certificate, crystal)
-    original = load_original(source)
     tokens = sample_text(
-        original,
+        _speaker(certificate["text"], crystal, source, progress),
         streams,
         length,
         seed=MEASURE_SEED + crystal.rotation_seed,
@@ -131,9 +135,32 @@ def recheck(
     same = None if stated_hash is None else stated_hash == tokens_sha256([tokens])
     models = [load_crystal(crystal, groups) for groups in range(count)]
     results = compare(
-        original, models, tokens, lambda share: progress(Progress("measure quality", share, 1.0))
+        _truth(source, tokens, progress),
+        models,
+        tokens,
+        lambda share: progress(Progress("measure quality", share, 1.0)),
     )
     return judge(crystal, certificate, results, same)
+
+
+def _speaker(
+    text: dict[str, Any], crystal: Crystal, source: Source, progress: ProgressListener
+) -> Model:
+    """What the measuring text was sampled from."""
+    if text.get("measured_on") == DRAFTED:
+        return draft(source, crystal.rotation_seed, progress)
+    return load_original(source)
+
+
+def _truth(source: Source, tokens: TokenArray, progress: ProgressListener) -> Remembered:
+    """The original's answers, one of its layers in memory at a time."""
+    spec = source.spec
+    stream = OriginalWeights(source).tensor(EMBEDDING)[tokens.reshape(-1)]
+    for index in range(spec.num_hidden_layers):
+        layer = build_layer(OriginalWeights(source), index)
+        stream = run_texts(spec, layer, stream, len(tokens))
+        progress(Progress("read the original", index + 1, spec.num_hidden_layers))
+    return Remembered(source, tokens, stream)
 
 
 def judge(

@@ -91,10 +91,10 @@ def _speaker(source: Source, options: Options, listener: ProgressListener) -> tu
     """The original where it fits into memory, else a draft of it."""
     if 4 * parameters(source) * MARGIN < free_bytes():
         return load_original(source), SAMPLED
-    return _draft(source, options.seed, listener), DRAFTED
+    return draft(source, options.seed, listener), DRAFTED
 
 
-def _draft(source: Source, seed: int, listener: ProgressListener) -> Model:
+def draft(source: Source, seed: int, listener: ProgressListener) -> Model:
     """Two bits a weight, shaped by nothing: good enough to tell what texts look like."""
     stacks, done = {}, 0
     todo = coded(source.spec)

@@ -9,7 +9,7 @@ from typing import Any
 
 from h2q.core.units import format_bytes, format_seconds
 from h2q.demo import sheet
-from h2q.demo.curves import Axis, Curve, bars, curves
+from h2q.demo.curves import Axis, Curve, bars, curves, exact_bytes
 from h2q.demo.plots import (
     Point,
     TensorError,
@@ -19,9 +19,7 @@ from h2q.demo.plots import (
 )
 
 Json = dict[str, Any]
-BYTES = Axis(
-    "bytes on disk", lambda v: format_bytes(v).replace(".0 ", " "), log=True, doublings=True
-)
+BYTES = Axis("bytes on disk", exact_bytes, log=True, doublings=True)
 SMALLEST, LARGEST = 1e-12, 1e30  # of a number that is drawn; below is zero, above no number
 LAYER = Axis("layer", lambda v: f"{v:g}" if v == int(v) else "")
 

@@ -51,6 +51,12 @@ class Axis:
         return svg.decades(low, high) if self.log else svg.ticks(low, high)
 
 
+def exact_bytes(count: float) -> str:
+    """A tick of an axis of bytes, with all its digits: 1310720 -> '1.25 MiB'."""
+    power = min(4, max(0, math.floor(math.log(max(count, 1), 1024) + 1e-9)))
+    return f"{count / 1024**power:g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
 def _sizes(low: float, high: float) -> list[float]:
     """Round numbers of the largest binary unit below two bounds that lie near each other."""
     unit = 1024.0 ** max(0, math.floor(math.log(low, 1024)))

@@ -141,7 +141,7 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
     for index, kind in enumerate(kinds):
         shapes.append(svg.rect(place, 26, 10, 10, f"kind{index % 8}", kind))
         shapes.append(svg.text(place + 14, 35, kind, anchor="start"))
-        place += 26 + 6.2 * len(kind)
+        place += 26 + 6.9 * len(kind)
     return svg.figure(WIDTH, height, shapes, "Relative error of every tensor")
 
 
@@ -179,8 +179,8 @@ def time_line(spans: Sequence[Span]) -> str:
 
 
 def tensor_kind(tensor: str) -> str:
-    """model.layers.3.mlp.up_proj.weight -> up_proj."""
-    return tensor.removesuffix(".weight").rsplit(".", 1)[-1]
+    """model.layers.3.mlp.up_proj.weight -> up_proj. Parts of a vocabulary are of its kind."""
+    return tensor.partition(".rows.")[0].removesuffix(".weight").rsplit(".", 1)[-1]
 
 
 def _layer(tensor: str) -> str:
