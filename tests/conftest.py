@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
@@ -20,6 +21,8 @@ from hub_server import HubServer, serving
 if TYPE_CHECKING:
     from h2q.sources.hub_wire import Hub
 
+settings.register_profile("unhurried", deadline=None)  # a slow machine is no error
+settings.load_profile("unhurried")
 ROOT = Path(__file__).parent.parent
 SEED = ROOT / "src" / "h2q" / "assets" / "seed"
 # Smaller than a person would choose: enough to be a real crystal, quick enough for every test run.

@@ -19,6 +19,7 @@ from h2q.sources.gguf_names import OUTPUT, gguf_name, in_halves
 from h2q.sources.gguf_shards import open_shards
 from h2q.sources.gguf_tokenizer import tokenizer_json
 from h2q.sources.gguf_vocabulary import read_vocabulary
+from h2q.sources.source import require_template
 
 ROPE_FACTORS = "rope_freqs.weight"
 
@@ -69,7 +70,8 @@ class GGUFSource:
 
     def chat_template(self) -> str | None:
         """The Jinja template of a conversation, where the file has one."""
-        return self._metadata.text("tokenizer.chat_template")
+        found = self._metadata.text("tokenizer.chat_template")
+        return None if found is None else require_template(found, self.path.name)
 
     def _require_tensors(self) -> None:
         left = dict(self._tensors)
