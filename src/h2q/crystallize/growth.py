@@ -36,7 +36,8 @@ from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
 STAGE = "encode planes"
-Hidden = Callable[[int, FloatArray, FloatArray], None]  # layer, original's stream, crystal's
+# layer (-1: the embedding), original's stream, crystal's, positions in their texts
+Hidden = Callable[[int, FloatArray, FloatArray, TokenArray], None]
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Growth:
 
     def grow(self, bits: Mapping[str, int], hidden: Hidden | None = None) -> dict[str, Grown]:
         """Every part with its tower of `bits[name]` bits a weight. `hidden` is shown both streams
-        after each layer. Raises SourceError, QualityError, Cancelled.
+        after the embedding and each layer. Raises SourceError, QualityError, Cancelled.
         """
         spec, seed = self.source.spec, self.options.seed
         plans = {name: self._plan(count) for name, count in bits.items()}
@@ -74,6 +75,9 @@ class Growth:
         tiers = {part.name: grown[part.name].planes for part in parts(self.table[EMBEDDING])}
         embedding = PlaneEmbedding(tiers, rotation(seed, spec.hidden_size))
         crystal = embedding(self.calibration.reshape(-1))
+        places = np.tile(np.arange(self.calibration.shape[1]), batch)
+        if hidden is not None:
+            hidden(-1, original, crystal, places)
         watched = [] if self.hidden else [self._looked_up(tokens) for tokens in self.watched]
         for index in range(spec.num_hidden_layers):
             layer = build_layer(OriginalWeights(self.source), index)
@@ -89,7 +93,7 @@ class Growth:
             original = after
             grown.update(growing.grown)
             if hidden is not None:
-                hidden(index, original, crystal)
+                hidden(index, original, crystal, places)
         if not spec.tie_word_embeddings:
             grown.update(self._head(plans, original, crystal))
         self.hidden = self.hidden or watched
