@@ -11,6 +11,8 @@ _CONTAINER = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_KEPT_BLOCK = 1 << 30
 _STATUS = Path("/proc/self/status")
 
 
@@ -41,3 +43,16 @@ def free_bytes() -> int:
         with contextlib.suppress(OSError, ValueError):
             free = min(free, int(place.read_text()) - own.rss)
     return max(free, 0)
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library to keep large freed blocks for the next ones. Otherwise every large array
+    is mapped and zeroed anew by the system, which costs as much time as computing it. Does nothing
+    where the library cannot be asked.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            library.mallopt(parameter, _KEPT_BLOCK)

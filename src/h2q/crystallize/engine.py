@@ -13,7 +13,7 @@ import numpy as np
 from h2q import kernels
 from h2q.core.architecture import coded, tensors
 from h2q.core.events import Progress, ProgressListener, silent
-from h2q.core.memory import peak_rss_bytes
+from h2q.core.memory import keep_freed_memory, peak_rss_bytes
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
 from h2q.crystallize.allocate import Judge
 from h2q.crystallize.candidate import Candidate, plan_report
@@ -21,6 +21,13 @@ from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
 from h2q.crystallize.evaluate import compare
 from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.growth import Growth
+from h2q.crystallize.journal import Journal, journal_key
+from h2q.crystallize.keeping import (
+    keep_sensitivity,
+    keep_texts,
+    kept_sensitivity,
+    kept_texts,
+)
 from h2q.crystallize.options import Options
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.search import Search
@@ -28,6 +35,7 @@ from h2q.crystallize.sensitivity import measure_sensitivity
 from h2q.crystallize.texts import Texts, gather_texts, parameters
 from h2q.engine import load_crystal
 from h2q.sources import Source
+from h2q.sources.fingerprint import fingerprint
 
 Certificate = dict[str, Any]
 
@@ -48,14 +56,19 @@ class ModelCrystallizationEngine:
         self, target: Path, overwrite: bool = False, progress: ProgressListener = silent
     ) -> Certificate:
         """Write the crystal to `target` and return its certificate, as it stands in
-        certificate.json.
+        certificate.json. What an earlier call towards `target` had finished is taken over.
         """
         source, options = self.source, self.options
-        with CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer:
+        keep_freed_memory()
+        with (
+            CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer,
+            Journal.beside(target, self._key()) as journal,
+        ):
             with self._timed("texts"):
-                texts = gather_texts(source, options, progress)
+                texts = kept_texts(journal) or gather_texts(source, options, progress)
+                keep_texts(journal, texts)
             with self._timed("measure sensitivity"):
-                search = self._prepare(texts, progress)
+                search = self._prepare(texts, journal, progress)
             with self._timed("grow"):
                 found = search.run()
             with self._timed("write"):
@@ -64,16 +77,26 @@ class ModelCrystallizationEngine:
             certificate = self._certify(staged, search, found, progress)
             writer.certificate(certificate)
             writer.commit()
+            journal.close(remove=True)
         return certificate
 
-    def _prepare(self, texts: Texts, progress: ProgressListener) -> Search:
+    def _key(self) -> str:
+        """Work under another source, other options or other code is not reused."""
+        return journal_key([fingerprint(self.source), repr(self.options), kernels.path()])
+
+    def _prepare(self, texts: Texts, journal: Journal, progress: ProgressListener) -> Search:
         source, options = self.source, self.options
         sizes = options.sizes(parameters(source))
         rows = max(1, sizes.sensitivity_tokens // texts.calibration.shape[1])
-        found = measure_sensitivity(source, texts.calibration[:rows], options.seed, progress)
+        found = kept_sensitivity(journal) or measure_sensitivity(
+            source, texts.calibration[:rows], options.seed, progress
+        )
+        keep_sensitivity(journal, found)
         judge = Judge(source.spec, found, options.embedding_identity, {})
         watched = [texts.judged, texts.measured]
-        growth = Growth(source, options, progress, texts.calibration, found.head_moments, watched)
+        growth = Growth(
+            source, options, progress, texts.calibration, found.head_moments, watched, journal
+        )
         return Search(growth, judge, texts, progress)
 
     def _write(self, writer: CrystalWriter, found: Candidate) -> None:
@@ -84,6 +107,7 @@ class ModelCrystallizationEngine:
             writer.add_planes(name, list(found.grown[name].planes[:height]))
         writer.rank(found.groups)
         writer.tokenizer(self.source.tokenizer_json())
+        writer.chat_template(self.source.chat_template())
 
     def _certify(
         self, staged: Crystal, search: Search, found: Candidate, progress: ProgressListener

@@ -26,6 +26,8 @@ from h2q.core.architecture import (
 from h2q.core.events import Progress, ProgressListener
 from h2q.crystallize.allocate import TOWERS
 from h2q.crystallize.growing import GrowingLayer, Grown, grow_part, read_rotated
+from h2q.crystallize.journal import Journal
+from h2q.crystallize.keeping import PlanJournal, Streams
 from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.crystallize.options import Options
 from h2q.crystallize.towers import Matrix, TowerPlan
@@ -45,6 +47,7 @@ class Growth:
     """Grows all parts of `source`. head_moments: float32 (width, width) in the rotated basis, of
     what the head reads; shapes a tied embedding. `watched`: texts whose last hidden states are
     kept on the way, the original's: after `grow`, `hidden[i]` is float32 (texts * length, width).
+    With a journal, what was finished before is taken from there.
     """
 
     source: Source
@@ -53,6 +56,7 @@ class Growth:
     calibration: TokenArray
     head_moments: FloatArray
     watched: list[TokenArray] = field(default_factory=list)
+    journal: Journal | None = None
     hidden: list[FloatArray] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -63,41 +67,60 @@ class Growth:
         """Every part with its tower of `bits[name]` bits a weight. `hidden` is shown both streams
         after the embedding and each layer. Raises SourceError, QualityError, Cancelled.
         """
-        spec, seed = self.source.spec, self.options.seed
+        spec = self.source.spec
         plans = {name: self._plan(count) for name, count in bits.items()}
         self._done, self._total = (
             0.0,
             float(sum(self._sizes[n] * len(plan.bits) for n, plan in plans.items())),
         )
-        grown = self._embedding(plans)
+        journal = PlanJournal(self.journal, bits)
+        grown, streams = self._begun(plans, journal)
         batch = len(self.calibration)
-        original = self._looked_up(self.calibration)
-        tiers = {part.name: grown[part.name].planes for part in parts(self.table[EMBEDDING])}
-        embedding = PlaneEmbedding(tiers, rotation(seed, spec.hidden_size))
-        crystal = embedding(self.calibration.reshape(-1))
         places = np.tile(np.arange(self.calibration.shape[1]), batch)
-        if hidden is not None:
-            hidden(-1, original, crystal, places)
-        watched = [] if self.hidden else [self._looked_up(tokens) for tokens in self.watched]
-        for index in range(spec.num_hidden_layers):
+        if hidden is not None and streams.layer == -1:
+            hidden(-1, streams.original, streams.crystal, places)
+        for index in range(streams.layer + 1, spec.num_hidden_layers):
             layer = build_layer(OriginalWeights(self.source), index)
             seen: dict[str, FloatArray] = {}
-            after = run_texts(spec, layer, original, batch, seen.__setitem__)
+            original = run_texts(spec, layer, streams.original, batch, seen.__setitem__)
             watched = [
                 run_texts(spec, layer, stream, len(tokens))
-                for stream, tokens in zip(watched, self.watched, strict=False)
+                for stream, tokens in zip(streams.watched, self.watched, strict=False)
             ]
             del layer
-            growing = self._layer(plans, seen, original - crystal)
-            crystal = run_texts(spec, build_layer(growing, index), crystal, batch)
-            original = after
+            growing = self._layer(plans, seen, streams.original - streams.crystal)
+            crystal = run_texts(spec, build_layer(growing, index), streams.crystal, batch)
             grown.update(growing.grown)
+            streams = Streams(index, original, crystal, watched)
             if hidden is not None:
                 hidden(index, original, crystal, places)
+            journal.keep(index, growing.grown)
+            journal.keep_streams(streams)
         if not spec.tie_word_embeddings:
-            grown.update(self._head(plans, original, crystal))
-        self.hidden = self.hidden or watched
+            head = journal.kept("head") or self._head(plans, streams)
+            journal.keep("head", head)
+            grown.update(head)
+        self.hidden = self.hidden or streams.watched
         return grown
+
+    def _begun(
+        self, plans: dict[str, TowerPlan], journal: PlanJournal
+    ) -> tuple[dict[str, Grown], Streams]:
+        """What the journal has of this plan, or the embedding and the streams behind it."""
+        streams = journal.kept_streams()
+        if streams is not None:
+            layers = [journal.kept(index) for index in range(-1, streams.layer + 1)]
+            if all(layer is not None for layer in layers):
+                grown = {name: part for layer in layers if layer for name, part in layer.items()}
+                self._done = float(sum(self._sizes[n] * len(plans[n].bits) for n in grown))
+                return grown, streams
+        grown = self._embedding(plans)
+        journal.keep(-1, grown)
+        tiers = {part.name: grown[part.name].planes for part in parts(self.table[EMBEDDING])}
+        turn = rotation(self.options.seed, self.source.spec.hidden_size)
+        crystal = PlaneEmbedding(tiers, turn)(self.calibration.reshape(-1))
+        watched = [] if self.hidden else [self._looked_up(tokens) for tokens in self.watched]
+        return grown, Streams(-1, self._looked_up(self.calibration), crystal, watched)
 
     def _plan(self, bits: int) -> TowerPlan:
         planes = TOWERS[bits]
@@ -145,13 +168,14 @@ class Growth:
             )
         return out
 
-    def _head(
-        self, plans: dict[str, TowerPlan], original: FloatArray, crystal: FloatArray
-    ) -> dict[str, Grown]:
+    def _head(self, plans: dict[str, TowerPlan], streams: Streams) -> dict[str, Grown]:
         spec = self.source.spec
         norm = np.asarray(self.source.tensor(FINAL_NORM), np.float32)
-        read, x = (kernels.rms_norm(s, norm, spec.rms_norm_eps) for s in (original, crystal))
-        growing = self._layer(plans, {HEAD_INPUT: read}, original)
+        read, x = (
+            kernels.rms_norm(stream, norm, spec.rms_norm_eps)
+            for stream in (streams.original, streams.crystal)
+        )
+        growing = self._layer(plans, {HEAD_INPUT: read}, streams.original)
         growing.grow([head_name(spec)], x)
         return growing.grown
 
