@@ -96,8 +96,12 @@ build-macos: $(VENV)/.macos
 
 FUZZ_SECONDS ?= 60
 
+FUZZ_TARGETS := gguf_header safetensors_header crystal_manifest
+
 fuzz: $(VENV)/.fuzz
-	$(BIN)/python tests/fuzz/gguf_header.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024
+	for target in $(FUZZ_TARGETS); do \
+	  $(BIN)/python tests/fuzz/$$target.py -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 || exit 1; \
+	done
 
 RESULTS := benchmarks/results
 

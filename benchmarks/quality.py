@@ -24,7 +24,7 @@ import quality_llama as llama
 from h2q.bench import machine, slug, write_result
 from h2q.cli.options import read_text, source_place
 from h2q.core.architecture import tensors
-from h2q.core.disk import refusals
+from h2q.core.disk import writing
 from h2q.core.errors import H2QError, QualityError, TextError
 from h2q.core.units import format_bytes
 from h2q.crystal import Crystal, crystal_bytes, open_crystal
@@ -244,7 +244,7 @@ def main() -> int:
             write_result(target, document)
             say(f"written to {target}")
         if options.plot is not None:
-            with refusals(options.plot, "The plot"):
+            with writing("plot", options.plot.name):
                 options.plot.write_text(
                     drawing(list(peers[0].results), peers, ours), encoding="utf-8"
                 )

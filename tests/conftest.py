@@ -4,12 +4,14 @@ present.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
@@ -19,15 +21,18 @@ from hub_server import HubServer, serving
 if TYPE_CHECKING:
     from h2q.sources.hub_wire import Hub
 
+settings.register_profile("unhurried", deadline=None)  # a slow machine is no error
+settings.load_profile("unhurried")
 ROOT = Path(__file__).parent.parent
 SEED = ROOT / "src" / "h2q" / "assets" / "seed"
 # Smaller than a person would choose: enough to be a real crystal, quick enough for every test run.
 QUICK = Options(
+    ratio=12.5,
     calibration_streams=6,
     calibration_length=512,
-    rank_streams=1,
-    measure_streams=2,
-    measure_length=256,
+    judged_streams=1,
+    measured_streams=2,
+    measured_length=256,
 )
 
 
@@ -42,6 +47,12 @@ def seed_path(tmp_path_factory: pytest.TempPathFactory, seed_source: Source) -> 
     target = tmp_path_factory.mktemp("crystals") / "seed.crystal"
     ModelCrystallizationEngine(seed_source, QUICK).grow(target)
     return target
+
+
+@pytest.fixture
+def stated(seed_path: Path) -> dict[str, Any]:
+    """Its certificate."""
+    return dict(json.loads((seed_path / "certificate.json").read_text()))
 
 
 @pytest.fixture

@@ -9,16 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from h2q.crystallize import ModelCrystallizationEngine
+    from h2q.crystallize import ModelCrystallizationEngine, SpectralStabilityController
     from h2q.demo import Demo
+    from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.runtime import HotStartManager
 
-__all__ = ["Demo", "HotStartManager", "ModelCrystallizationEngine", "__version__", "geometry"]
+__all__ = [
+    "Demo",
+    "DiscreteDecisionEngine",
+    "HotStartManager",
+    "ModelCrystallizationEngine",
+    "SpectralStabilityController",
+    "__version__",
+    "geometry",
+]
 
 _HOMES = {
     "Demo": "h2q.demo",
+    "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
+    "SpectralStabilityController": "h2q.crystallize",
 }
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from pathlib import Path
 
 import atheris
+from fuzzing import TESTS, fuzz
 
 with atheris.instrument_imports(include=["h2q"]):
     from h2q.core.errors import SourceError
@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["h2q"]):
     from h2q.sources.gguf_tokenizer import tokenizer_json
     from h2q.sources.gguf_vocabulary import read_vocabulary
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "hostile"))
+sys.path.insert(0, str(TESTS / "hostile"))
 
 from gguf_bytes import File, Tensor
 
@@ -36,26 +36,23 @@ def one_input(data: bytes) -> None:
         model_spec(metadata, vocabulary, tied=True)
 
 
-def write_seeds(folder: Path) -> None:
-    """A sound file of each kind, so that the search begins beyond the magic."""
-    folder.mkdir(parents=True, exist_ok=True)
+def seeds() -> dict[str, bytes]:
+    """A sound file of each kind, and one with a vocabulary too small, which is read quickly."""
     file = File()
     file.tensors = [Tensor("token_embd.weight", (32, 1))]
-    (folder / "sentencepiece").write_bytes(file.bytes())
+    sentencepiece = file.bytes()
     file.put("tokenizer.ggml.model", 8, "gpt2")
     file.put("tokenizer.ggml.pre", 8, "llama-bpe")
     file.put_array("tokenizer.ggml.merges", 8, ["a b"])
     file.put("general.alignment", 4, 64)
     file.alignment = 64
-    (folder / "byte-level").write_bytes(file.bytes())
-
-
-def main() -> None:
-    corpus = Path("build") / "fuzz"
-    write_seeds(corpus)
-    atheris.Setup([*sys.argv, str(corpus)], one_input)
-    atheris.Fuzz()
+    byte_level = file.bytes()
+    for name, kind in (("tokens", 8), ("scores", 6), ("token_type", 5)):
+        file.put_array(
+            f"tokenizer.ggml.{name}", kind, {8: ["<s>", "a"], 6: [0.0] * 2, 5: [3, 1]}[kind]
+        )
+    return {"sentencepiece": sentencepiece, "byte-level": byte_level, "small": file.bytes()}
 
 
 if __name__ == "__main__":
-    main()
+    fuzz("gguf", one_input, seeds())

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_rewrite import rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from h2q.core.errors import CrystalError, ResourceError, UsageError
+from h2q.core.errors import CrystalError
 from h2q.crystal import open_crystal, verify_crystal
 from h2q.engine import load_crystal
 
@@ -147,75 +141,3 @@ def test_a_stamp_is_only_trusted_for_the_files_it_saw(crystal: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(CrystalError, match="checksum"):
         open_crystal(crystal)
-
-
-def test_writing_again_gives_the_same_bytes(crystal: Path, tmp_path: Path) -> None:
-    target = tmp_path / "again.crystal"
-    rewrite(crystal, target)
-    for name in ("crystal.json", *SHARDS):
-        assert (target / name).read_bytes() == (crystal / name).read_bytes()
-    with pytest.raises(UsageError, match="already"):
-        rewrite(crystal, target)
-    rewrite(crystal, target, overwrite=True)
-    assert all(check.ok for check in verify_crystal(target))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.crystal", "copy.crystal"]
-
-
-def test_what_is_no_crystal_is_never_replaced(crystal: Path, tmp_path: Path) -> None:
-    target = tmp_path / "precious"
-    target.mkdir()
-    (target / "diary.txt").write_text("dear diary")
-    with pytest.raises(UsageError, match="not a crystal"):
-        rewrite(crystal, target, overwrite=True)
-    assert (target / "diary.txt").read_text() == "dear diary"
-
-
-CHILD = """
-import resource, signal, sys
-from pathlib import Path
-sys.path[:0] = {path!r}
-from hostile_rewrite import rewrite
-from h2q.core.errors import H2QError
-if {limit}:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-try:
-    while True:
-        rewrite(Path({crystal!r}), Path({target!r}), overwrite=True)
-        print("written", flush=True)
-except H2QError as error:
-    print(type(error).__name__, error)
-"""
-
-
-def child(crystal: Path, target: Path, limit: int) -> list[str]:
-    path = [str(Path(__file__).parent)]
-    code = CHILD.format(path=path, crystal=str(crystal), target=str(target), limit=limit)
-    return [sys.executable, "-c", code]
-
-
-def test_a_full_disk_leaves_nothing(crystal: Path, tmp_path: Path) -> None:
-    """The limit of file size stands in for a full disk: the same call fails in the same way."""
-    target = tmp_path / "full.crystal"
-    result = subprocess.run(
-        child(crystal, target, 100_000), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.stdout.startswith(ResourceError.__name__), result.stderr
-    assert "full" in result.stdout
-    assert [p.name for p in tmp_path.iterdir()] == ["copy.crystal"]
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.004, 0.011, 0.023])
-def test_kill_leaves_a_whole_crystal_or_none(crystal: Path, tmp_path: Path, delay: float) -> None:
-    """Killed at any moment of writing over and over; what stands at the target is always whole."""
-    target = tmp_path / "killed.crystal"
-    process = subprocess.Popen(child(crystal, target, 0), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(delay)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    rewrite(crystal, target, overwrite=True)  # also sweeps what the dead writer left
-    assert all(check.ok for check in verify_crystal(target))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.crystal", "killed.crystal"]

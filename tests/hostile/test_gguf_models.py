@@ -127,3 +127,12 @@ def test_special_tokens_outside_the_vocabulary(tmp_path: Path, key: str, number:
     file = File()
     file.put(f"tokenizer.ggml.{key}_token_id", U32, number)
     refused(tmp_path, file.bytes(), "outside the vocabulary")
+
+
+def test_chat_templates_are_bounded(tmp_path: Path) -> None:
+    file = File()
+    file.put("tokenizer.chat_template", STRING, "{{ messages }}")
+    assert opened(tmp_path, file.bytes()).chat_template() == "{{ messages }}"
+    file.put("tokenizer.chat_template", STRING, "x" * ((1 << 20) + 1))
+    with pytest.raises(SourceError, match="exceeds"):
+        opened(tmp_path, file.bytes()).chat_template()

@@ -60,6 +60,11 @@ def test_our_parser_agrees_with_the_library() -> None:
         ("vocab_size", 5000, "shape"),
         ("rms_norm_eps", "small", "number"),
         ("rope_theta", 0, "number"),
+        ("rms_norm_eps", 10**400, "number"),
+        ("rope_theta", -(10**4000), "number"),
+        ("hidden_size", 10**4000, "whole number"),
+        ("max_position_embeddings", -1, "whole number"),
+        ("max_position_embeddings", 1 << 60, "whole number"),
         ("head_dim", 63, "even"),
         ("hidden_act", "gelu", "cannot run"),
         ("attention_bias", True, "cannot run"),
@@ -206,6 +211,10 @@ def test_chat_templates_of_folders(model: Path) -> None:
     (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": {"a": 1}}))
     with pytest.raises(SourceError, match="not a text"):
         open_source(model).chat_template()
+    for text, words in (("x" * ((1 << 20) + 1), "exceeds"), ("\ud800", "not Unicode")):
+        (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": text}))
+        with pytest.raises(SourceError, match=words):
+            open_source(model).chat_template()
     (model / "chat_template.jinja").write_text("own file")
     assert open_source(model).chat_template() == "own file"
     (model / "chat_template.jinja").write_bytes(b"\xff")

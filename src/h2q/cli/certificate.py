@@ -1,15 +1,47 @@
-"""A certificate as a person reads it."""
+"""A certificate as a person reads it. What an older certificate does not state is left out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from h2q.cli.output import table
-from h2q.core.units import format_bytes
+from h2q.cli.output import say, table
+from h2q.core.errors import CrystalError, ResourceError
+from h2q.core.units import format_bytes, format_seconds
+
+MOST_TENSORS = 8  # named in the terminal; the page shows all
 
 
 def show_certificate(certificate: dict[str, Any]) -> None:
-    """The headline and one line per prefix."""
+    """The headline and one line per prefix. Raises CrystalError when a figure is missing."""
+    with _legible():
+        _headline(certificate)
+
+
+def show_details(certificate: dict[str, Any]) -> None:
+    """The worst tensors, growth, texts, time, memory, versions, as far as they are stated. Raises
+    CrystalError when something is not of its kind.
+    """
+    with _legible():
+        _details(certificate)
+
+
+@contextmanager
+def _legible() -> Iterator[None]:
+    """A certificate is a file, perhaps of another's hand."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CrystalError(
+            f"The certificate cannot be read: {type(error).__name__}, {error}.",
+            where="certificate.json",
+            fix="Grow the crystal again.",
+        ) from error
+
+
+def _headline(certificate: dict[str, Any]) -> None:
     original = certificate["original_bytes_fp32"]
     table(
         "certificate",
@@ -31,8 +63,55 @@ def show_certificate(certificate: dict[str, Any]) -> None:
         (
             "base" if prefix["groups"] == 0 else f"base + {prefix['groups']}",
             f"{format_bytes(prefix['bytes']):>10}   ratio {prefix['ratio_fp32']:5.2f}   "
-            f"quality {prefix['quality']:.4f}   KL {prefix['kl_mean']:.4f}",
+            f"quality {prefix['quality']:.4f}   KL {prefix['kl_mean']:.4f}"
+            + (f"   KL 99% {prefix['kl_p99']:.3f}" if "kl_p99" in prefix else ""),
         )
         for prefix in certificate["prefixes"]
     ]
     table("every prefix is a model", rows)
+
+
+def _details(certificate: dict[str, Any]) -> None:
+    worst = sorted(certificate["layers"], key=lambda row: -row["error"])[:MOST_TENSORS]
+    table(
+        "tensors with the largest error",
+        [(row["tensor"], _tensor(row)) for row in worst],
+    )
+    if growth := certificate.get("growth"):
+        depth = " ".join(f"{value:+.2f}" for value in growth["depth"])
+        unstable = ", ".join(map(str, growth["unstable"])) or "none"
+        rows = [("over depth, nats per layer", depth), ("unstable layers", unstable)]
+        if growth.get("tokens") is not None:
+            rows.append(("over tokens, nats per token", f"{growth['tokens']:.2g}"))
+        table("growth of the error", rows)
+    texts = certificate["text"].items()
+    table("text", [(name.replace("_", " "), str(value)) for name, value in texts])
+    table(
+        "seconds",
+        [(name, format_seconds(value)) for name, value in certificate["seconds"].items()],
+    )
+    made = [*certificate["versions"].items(), ("kernel path", certificate["kernel"])]
+    if peak := certificate.get("peak_memory_bytes"):
+        made.append(("peak memory", format_bytes(peak)))
+    table("made with", made)
+
+
+def write_html(path: Path, certificate: dict[str, Any], name: str) -> None:
+    """The certificate of the crystal `name` as a page with plots. Raises ResourceError."""
+    from h2q.demo.certificate_page import certificate_page
+
+    try:
+        path.write_text(certificate_page(certificate, name), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            f"The page cannot be written: {error.strerror}.", where=str(path)
+        ) from error
+    say(f"page: {path}")
+
+
+def _tensor(row: dict[str, Any]) -> str:
+    bits = "+".join(map(str, row["bits"]))
+    words = f"{bits} bits   error {row['error']:.4g}"
+    if "singular_shift" in row:
+        words += f"   singular values moved by {row['singular_shift']:.2%}"
+    return words

@@ -13,9 +13,23 @@ from h2q.cli.options import SOURCES, Json, read_text, source_place
 def crystallize(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCES)],
     out: Annotated[Path, typer.Option("-o", "--out", help="The crystal's folder.")],
+    quality: Annotated[
+        float | None,
+        typer.Option(help="Share of the original's likelihood to keep, 0 to 1. Default: 0.9."),
+    ] = None,
     ratio: Annotated[
-        float, typer.Option(help="Bytes of the original in float32 over the crystal's, at least.")
-    ] = 12.5,
+        float | None, typer.Option(help="Bytes of the original in float32 over the crystal's.")
+    ] = None,
+    bits: Annotated[
+        float | None, typer.Option(help="Bits per weight, everything included, at most.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Bytes at most, as 900MB or 1.5GiB.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Working set while serving, as 2GiB, at most.")
+    ] = None,
+    best_effort: Annotated[
+        bool, typer.Option("--best-effort", help="Keep the best where the quality cannot be held.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the rotation and of sampled text.")] = 0,
     calibration: Annotated[
         Path | None, typer.Option(help="Your own text (UTF-8, or .xz) instead of sampled text.")
@@ -26,11 +40,20 @@ def crystallize(
     """Grow a crystal from a model and measure it."""
     from h2q.cli.certificate import show_certificate
     from h2q.cli.output import emit, progress
+    from h2q.core.units import parse_bytes
     from h2q.crystallize import ModelCrystallizationEngine, Options
     from h2q.sources import open_source
 
-    text = read_text(calibration) if calibration else None
-    options = Options(ratio=ratio, seed=seed, calibration=text)
+    options = Options(
+        quality=quality,
+        ratio=ratio,
+        bits=bits,
+        size=None if size is None else parse_bytes(size),
+        memory=None if memory is None else parse_bytes(memory),
+        best_effort=best_effort,
+        seed=seed,
+        calibration=read_text(calibration) if calibration else None,
+    )
     with progress() as listen:
         engine = ModelCrystallizationEngine(open_source(source_place(source), listen), options)
         certificate = engine.grow(out, overwrite=overwrite, progress=listen)

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from h2q.cli.options import CrystalPath, Json
-from h2q.core.errors import CrystalError
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from h2q.cli.options import SOURCES, CrystalPath, Json
+from h2q.core.errors import CrystalError, UsageError
 
 
-def show(crystal: CrystalPath, json: Json = False) -> None:
+def show(
+    crystal: CrystalPath,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="All of the certificate, nothing else.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the certificate as a page with plots.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show a crystal's model, planes, sizes and certificate."""
-    from h2q.cli.certificate import show_certificate
+    from h2q.cli.certificate import show_certificate, show_details, write_html
     from h2q.cli.output import emit, table
+    from h2q.core.architecture import tensors
     from h2q.core.safetensors_header import read_json
     from h2q.core.units import format_bytes, format_count
     from h2q.crystal import crystal_bytes, open_crystal
 
     opened = open_crystal(crystal)
-    certificate = read_json(crystal / "certificate.json", 64 << 20, CrystalError)
+    stated = read_json(crystal / "certificate.json", 64 << 20, CrystalError)
     spec = opened.spec
+    if html is not None:
+        write_html(html, stated, crystal.resolve().name)
     if json:
         emit(
             {
@@ -26,15 +44,19 @@ def show(crystal: CrystalPath, json: Json = False) -> None:
                 "files": {file.name: file.bytes for file in opened.manifest.files},
                 "crystal_bytes": crystal_bytes(opened),
                 "tokenizer_bytes": opened.tokenizer_path.stat().st_size,
-                "certificate": certificate,
+                "certificate": stated,
             }
         )
+        return
+    if certificate:
+        show_certificate(stated)
+        show_details(stated)
         return
     table(
         crystal.name,
         [
             ("family", spec.family),
-            ("parameters", format_count(certificate["original_bytes_fp32"] / 4)),
+            ("parameters", format_count(sum(math.prod(t.shape) for t in tensors(spec)))),
             ("layers", str(spec.num_hidden_layers)),
             ("width", f"{spec.hidden_size}, inner {spec.intermediate_size}"),
             ("heads", f"{spec.num_attention_heads}, {spec.num_key_value_heads} shared"),
@@ -44,22 +66,46 @@ def show(crystal: CrystalPath, json: Json = False) -> None:
             ("tokenizer", format_bytes(opened.tokenizer_path.stat().st_size)),
         ],
     )
-    show_certificate(certificate)
+    show_certificate(stated)
 
 
-def verify(crystal: CrystalPath, json: Json = False) -> None:
-    """Check every checksum and invariant of a crystal."""
+def verify(
+    crystal: CrystalPath,
+    quality: Annotated[
+        bool,
+        typer.Option(
+            "--quality",
+            help="Measure every prefix again and compare with the certificate; needs --against.",
+        ),
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help=f"The original model. {SOURCES}")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check every checksum and invariant of a crystal, and on wish its certificate."""
     from h2q.cli.output import emit, table
     from h2q.crystal import verify_crystal
 
+    if quality and against is None:
+        raise UsageError(
+            "--quality measures against the original.", fix="Name it with --against SOURCE."
+        )
+    if against is not None and not quality:
+        raise UsageError("--against is for --quality.", fix="Add --quality.")
     checks = verify_crystal(crystal)
     bad = [check for check in checks if not check.ok]
-    if not bad and json:
-        emit({"ok": True, "checks": [check.name for check in checks]})
-    elif not json:
+    if not json:
         table(crystal.name, [(c.name, "ok" if c.ok else c.detail) for c in checks])
     if bad:
         raise CrystalError(
             f"{len(bad)} of {len(checks)} checks failed, first {bad[0].name}: {bad[0].detail}",
             where=crystal.name,
         )
+    document: dict[str, Any] = {"ok": True, "checks": [check.name for check in checks]}
+    if against is not None:
+        from h2q.cli.recheck import recheck_quality
+
+        document["quality"] = recheck_quality(crystal, against, quiet=json)
+    if json:
+        emit(document)

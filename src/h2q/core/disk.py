@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,23 +14,34 @@ from pathlib import Path
 
 from h2q.core.errors import ResourceError
 
+HASHED_BYTES = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def refusals(target: Path, what: str) -> Iterator[None]:
-    """Turns an OSError into a ResourceError about `target`; `what` begins the sentence, such as
-    `The crystal`. An OSError without a number is one of NumPy's about a write that was cut short.
+def writing(what: str, where: str, kept: str = "nothing was left behind") -> Iterator[None]:
+    """OSError becomes ResourceError: `what` cannot be written, at `where`; `kept` says what a full
+    disk left behind. An OSError without a number is one of NumPy's about a write that was cut
+    short.
     """
     try:
         yield
     except OSError as error:
         full = error.errno is None or error.errno in FULL
         raise ResourceError(
-            "The disk is full." if full else f"{what} cannot be written: {error.strerror}.",
-            where=target.name,
-            fix="Free some space and start again; nothing was left behind." if full else "",
+            "The disk is full." if full else f"The {what} cannot be written: {error.strerror}.",
+            where=where,
+            fix=f"Free some space and start again; {kept}." if full else "",
         ) from error
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, hex. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

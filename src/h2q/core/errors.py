@@ -29,6 +29,11 @@ class H2QError(Exception):
         return type(self)(self.what, where=where, fix=self.fix)
 
 
+def shown(name: str) -> str:
+    """A foreign name as it may stand in a message: escaped, and short."""
+    return ascii(name if len(name) <= 80 else name[:77] + "...")
+
+
 class UsageError(H2QError):
     """The command or call does not make sense as given."""
 

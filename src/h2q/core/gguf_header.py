@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from h2q.core.errors import H2QError
+from h2q.core.errors import H2QError, shown
 from h2q.core.ggml_types import GGML_TYPES, GGMLType
 
 MAGIC = b"GGUF"
@@ -277,11 +277,6 @@ class _Parser:
         if self._size > at:
             raise self._fail(f"{self._size - at:,} bytes follow the last tensor.")
         return {tensor.name: tensor for tensor in ordered}
-
-
-def shown(name: str) -> str:
-    """A foreign name as it may stand in a message: escaped, and short."""
-    return ascii(name if len(name) <= 80 else name[:77] + "...")
 
 
 def capital(text: str) -> str:

@@ -7,12 +7,12 @@ are Hugging Face's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from reprlib import repr as brief
 from typing import Any
 
-from h2q.core.errors import SpecError
+from h2q.core.errors import SpecError, shown
 
 # Limits are generous for any model published so far and small enough that no product of two
 # overflows 63 bits.
@@ -79,22 +79,23 @@ class ModelSpec:
                 or not 0 <= token < self.vocab_size
             ):
                 raise SpecError(
-                    f"Special token {token!r} lies outside the vocabulary of {self.vocab_size:,}."
+                    f"Special token {brief(token)} lies outside the vocabulary of "
+                    f"{self.vocab_size:,}."
                 )
 
     def _integer(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise SpecError(
-                f"{name} must be a whole number from {low:,} to {high:,}, not {value!r}."
+                f"{name} must be a whole number from {low:,} to {high:,}, not {brief(value)}."
             )
 
     def _number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or not low < value <= high:
+        if not good or not low < value <= high:  # NaN is not above anything
             raise SpecError(
-                f"{name} must be a number above {low:g} and at most {high:g}, not {value!r}."
+                f"{name} must be a number above {low:g} and at most {high:g}, not {brief(value)}."
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class ModelSpec:
         """The inverse of to_json; unknown and missing fields are errors."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise SpecError(f"Unknown model fields: {', '.join(unknown)}.")
+            raise SpecError(f"Unknown model fields: {', '.join(map(shown, unknown[:8]))}.")
         required = known - {"bos_token_id", "eos_token_ids"}
         if missing := sorted(required - set(data)):
             raise SpecError(f"Missing model fields: {', '.join(missing)}.")
@@ -136,5 +137,5 @@ class PlaneSpec:
         ):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
                 raise SpecError(
-                    f"Plane {name} must be a whole number from 1 to {high:,}, not {value!r}."
+                    f"Plane {name} must be a whole number from 1 to {high:,}, not {brief(value)}."
                 )

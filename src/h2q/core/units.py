@@ -1,6 +1,21 @@
-"""Sizes and times as people read them."""
+"""Sizes and times as people read and write them."""
 
 from __future__ import annotations
+
+import re
+
+from h2q.core.errors import UsageError
+
+_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([kKMGT]?)(i?)(?:B|b)?\s*")
+
+
+def parse_bytes(text: str) -> int:
+    """'900MB' -> 900,000,000; '1.5GiB' -> 1,610,612,736; '4096' -> 4096. Raises UsageError."""
+    match = _SIZE.fullmatch(text)
+    if match is None or (match[3] and not match[2]):
+        raise UsageError(f"{text!r} is not a size.", fix="Write 900MB, 1.5GiB or 4096.")
+    power = " kMGT".index(match[2].replace("K", "k") or " ")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def format_bytes(count: float) -> str:

@@ -8,11 +8,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
-from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.architecture import coded
 from h2q.core.errors import CrystalError, SpecError
-from h2q.core.safetensors_header import read_json
+from h2q.core.files import read_bounded
+from h2q.core.safetensors_header import parse_json
 from h2q.core.specs import ModelSpec
 
 FORMAT = "h2q-crystal"
@@ -36,8 +38,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`bits`: per coded tensor, in architecture order, the bits of its planes, base first.
-    `groups`: per refinement shard the (tensor name, plane index) it holds. `files`:
+    """`bits`: per coded part (core.architecture.coded), in its order, the bits of its planes, base
+    first. `groups`: per refinement shard the (part name, plane index) it holds. `files`:
     base.safetensors, then one shard per group.
     """
 
@@ -50,7 +52,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if not 0 <= self.rotation_seed < 1 << 31:
             raise CrystalError("The rotation seed is out of range.", where=NAME)
-        if set(self.bits) != {tensor.name for tensor in coded(self.spec)}:
+        if set(self.bits) != {part.name for part in coded(self.spec)}:
             raise CrystalError("The planes do not match the model's tensors.", where=NAME)
         for planes in self.bits.values():
             if not 1 <= len(planes) <= MAX_PLANES or not set(planes) <= {1, 2}:
@@ -69,7 +71,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        order = {tensor.name: index for index, tensor in enumerate(coded(self.spec))}
+        order = {part.name: index for index, part in enumerate(coded(self.spec))}
         document = {
             "format": FORMAT,
             "version": VERSION,
@@ -87,34 +89,36 @@ def shard_name(index: int) -> str:
     return "base.safetensors" if index == 0 else f"refine-{index:02d}.safetensors"
 
 
-def coded(spec: ModelSpec) -> list[TensorSpec]:
-    """Tensors stored as planes, in execution order."""
-    return [tensor for tensor in tensors(spec) if tensor.kind != "norm"]
-
-
 def read_manifest(folder: Path) -> Manifest:
     """Parse crystal.json of a folder. Raises CrystalError."""
-    if not (folder / NAME).is_file():
+    if not (folder / NAME).exists():
         raise CrystalError(
             "There is no crystal here.",
             where=folder.name,
             fix="A crystal is a folder with crystal.json.",
         )
-    document = read_json(folder / NAME, MAX_BYTES, CrystalError)
+    return parse_manifest(read_bounded(folder / NAME, MAX_BYTES, CrystalError), folder.name)
+
+
+def parse_manifest(text: bytes, where: str) -> Manifest:
+    """What the text of a crystal.json says; messages call its folder `where`. Raises
+    CrystalError.
+    """
+    document = parse_json(text, NAME, CrystalError)
     if document.get("format") != FORMAT:
         raise CrystalError("The file does not describe a crystal.", where=NAME)
-    if document.get("version") != VERSION:
+    version = document.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version != VERSION:
         raise CrystalError(
-            f"The crystal has format version {document.get('version')!r}, "
-            f"this program reads {VERSION}.",
-            where=folder.name,
+            f"The crystal has format version {brief(version)}, this program reads {VERSION}.",
+            where=where,
             fix="Update h2q, or grow the crystal again.",
         )
     if set(document) != _KEYS or not isinstance(document["model"], dict):
         raise CrystalError("The file has missing or unknown fields.", where=NAME)
     try:
         spec = ModelSpec.from_json(document["model"])
-        names = [tensor.name for tensor in coded(spec)]
+        names = [part.name for part in coded(spec)]
         bits = _list(document["bits"])
         if len(bits) != len(names):
             raise CrystalError("The planes do not match the model's tensors.", where=NAME)

@@ -12,14 +12,15 @@ import numpy.typing as npt
 
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane
-from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.architecture import coded, tensors
+from h2q.core.disk import file_hash
 from h2q.core.errors import CrystalError
 from h2q.core.safetensors_header import TensorEntry, read_header
 from h2q.core.specs import ModelSpec, PlaneSpec
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
 from h2q.crystal.shards import FLOATS
 from h2q.crystal.stamp import stamped, write_stamp
-from h2q.crystal.writer import file_hash
+from h2q.crystal.template import read_template
 
 NOT_FINITE = "The tensor holds a value that is not finite."
 BF16_EXPONENT = np.uint16(0x7F80)  # all ones: infinity or NaN
@@ -34,7 +35,8 @@ class Crystal:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
         self.tokenizer_path = path / "tokenizer.json"
-        self._specs: dict[str, TensorSpec] = {t.name: t for t in tensors(manifest.spec)}
+        self._shapes = {part.name: part.shape for part in coded(manifest.spec)}
+        self._counts = {t.name: t.shape[0] for t in tensors(manifest.spec) if t.kind == "norm"}
         self._maps: dict[str, tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]] = {}
         self._group_of = {
             plane: index for index, group in enumerate(manifest.groups, 1) for plane in group
@@ -54,11 +56,11 @@ class Crystal:
         return self.manifest.groups
 
     def planes(self, name: str, groups: int | None = None) -> list[Plane]:
-        """The planes of a matrix in the base and the first `groups` refinement groups (None:
+        """The planes of a coded part in the base and the first `groups` refinement groups (None:
         all). Raises CrystalError when one is missing or a row scale is not finite.
         """
         limit = len(self.rank) if groups is None else groups
-        rows, cols = self._specs[name].shape
+        rows, cols = self._shapes[name]
         out = []
         for index, bits in enumerate(self.manifest.bits[name]):
             shard = self._group_of.get((name, index), 0)
@@ -73,7 +75,7 @@ class Crystal:
 
     def raw(self, name: str) -> npt.NDArray[np.float32]:
         """A vector that is stored as it is, float32. Raises CrystalError when it is not finite."""
-        (count,) = self._specs[name].shape
+        count = self._counts[name]
         padded = -(-count // FLOATS) * FLOATS
         values: npt.NDArray[np.float32] = self._array(0, name, "F32", (padded,)).view(np.float32)
         if not np.isfinite(values).all():
@@ -83,6 +85,10 @@ class Crystal:
     def entries(self, shard: int) -> dict[str, TensorEntry]:
         """The header of a shard. Raises CrystalError when it is damaged."""
         return self._mapped(shard)[1]
+
+    def chat_template(self) -> str | None:
+        """The Jinja template of a conversation, where the crystal has one. Raises CrystalError."""
+        return read_template(self.path)
 
     def _array(
         self, shard: int, name: str, dtype: str, shape: tuple[int, ...]

@@ -7,14 +7,19 @@ still read it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane
+from h2q.core.specs import PlaneSpec
 
 ALIGNMENT = 64
 FLOATS = ALIGNMENT // 4
@@ -35,22 +40,63 @@ def padded_floats(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return padded
 
 
-def write_shard(path: Path, arrays: Iterable[NamedArray]) -> None:
-    """Write arrays in the order given. Raises OSError."""
-    arrays = list(arrays)
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a shard, without its data."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+    @classmethod
+    def of(cls, name: str, array: npt.NDArray[np.generic]) -> Entry:
+        return cls(name, DTYPES[array.dtype.name], array.shape, array.nbytes)
+
+
+def plane_entries(name: str, index: int, spec: PlaneSpec) -> list[Entry]:
+    """The two tensors of a plane that may not exist yet."""
+    layout = PanelLayout.of(spec)
+    codes, scales = layout.code_shape, layout.scale_count
+    return [
+        Entry(f"{name}.codes.{index}", "U8", codes, math.prod(codes)),
+        Entry(f"{name}.scales.{index}", "BF16", (scales,), 2 * scales),
+    ]
+
+
+def norm_entry(name: str, width: int) -> Entry:
+    """The tensor of a vector that is stored as it is."""
+    padded = -(-width // FLOATS) * FLOATS
+    return Entry(name, "F32", (padded,), 4 * padded)
+
+
+def shard_header(entries: Iterable[Entry]) -> bytes:
+    """Length and header of a shard, padded so that data begins on a 64-byte border."""
     table, at = {}, 0
-    for name, array in arrays:
-        assert array.nbytes % ALIGNMENT == 0, name
-        table[name] = {
-            "dtype": DTYPES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [at, at + array.nbytes],
+    for entry in entries:
+        assert entry.bytes % ALIGNMENT == 0, entry.name
+        table[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [at, at + entry.bytes],
         }
-        at += array.nbytes
+        at += entry.bytes
     header = json.dumps(table, separators=(",", ":")).encode()
     header += b" " * (-(8 + len(header)) % ALIGNMENT)
+    return len(header).to_bytes(8, "little") + header
+
+
+def write_shard(path: Path, arrays: Iterable[NamedArray]) -> str:
+    """Write arrays in the order given, none of them copied when contiguous; the sha256 of the file,
+    hex. Raises OSError.
+    """
+    arrays = list(arrays)
+    header = shard_header(Entry.of(name, array) for name, array in arrays)
+    digest = hashlib.sha256(header)
     with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little"))
         file.write(header)
         for _, array in arrays:
-            file.write(np.ascontiguousarray(array).data)
+            data = np.ascontiguousarray(array).data
+            digest.update(data)
+            file.write(data)
+    return digest.hexdigest()

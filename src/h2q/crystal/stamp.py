@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
-from typing import Any
+
+from h2q.core.errors import CrystalError
+from h2q.core.safetensors_header import read_json
 
 NAME = ".verified.json"
 LIMIT = 1 << 20
@@ -15,19 +18,25 @@ LIMIT = 1 << 20
 
 def write_stamp(folder: Path, files: list[Path]) -> None:
     """Record the files' present state; a folder that may not be written is left without a stamp."""
+    part = folder / f"{NAME}.{os.getpid()}"
     with contextlib.suppress(OSError):
-        (folder / NAME).write_text(json.dumps({file.name: _state(file) for file in files}))
+        text = json.dumps({file.name: _state(file) for file in files})
+        try:
+            # Never through a link that came with the folder: the name is new, or it is refused.
+            with part.open("x", encoding="ascii") as file:
+                file.write(text)
+            part.replace(folder / NAME)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def stamped(folder: Path, files: list[Path]) -> bool:
     """True when every file is as it was when it was last proven."""
     try:
-        path = folder / NAME
-        if path.stat().st_size > LIMIT:
-            return False
-        table: Any = json.loads(path.read_text())
-        return isinstance(table, dict) and all(table.get(f.name) == _state(f) for f in files)
-    except (OSError, ValueError, RecursionError):
+        table = read_json(folder / NAME, LIMIT, CrystalError)
+        return all(table.get(file.name) == _state(file) for file in files)
+    except (OSError, CrystalError):
         return False
 
 

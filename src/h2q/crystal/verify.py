@@ -10,12 +10,12 @@ import numpy as np
 
 from h2q.codec.planes import from_bfloat16
 from h2q.core.architecture import tensors
+from h2q.core.disk import file_hash
 from h2q.core.errors import CrystalError, H2QError
 from h2q.core.safetensors_header import read_json
 from h2q.crystal.manifest import Manifest, read_manifest, shard_name
 from h2q.crystal.reader import DAMAGED, Crystal
 from h2q.crystal.stamp import write_stamp
-from h2q.crystal.writer import file_hash
 
 CERTIFICATE_LIMIT = 64 << 20
 TOKENIZER_LIMIT = 256 << 20
@@ -62,6 +62,7 @@ def verify_crystal(path: Path) -> list[Check]:
     check(
         "tokenizer.json", lambda: read_json(path / "tokenizer.json", TOKENIZER_LIMIT, CrystalError)
     )
+    check("chat_template.jinja", crystal.chat_template)
     return checks
 
 

@@ -4,7 +4,7 @@ of one.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
 import shutil
@@ -17,16 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.planes import Plane
-from h2q.core.architecture import tensors
-from h2q.core.disk import refusals, sync
+from h2q.core.architecture import parts, tensors
+from h2q.core.disk import sync, writing
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
+from h2q.crystal.exchange import exchange
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
 from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard
 from h2q.crystal.stamp import write_stamp
+from h2q.crystal.template import NAME as TEMPLATE
+from h2q.crystal.template import template_bytes
 
 SUFFIX = ".growing"
-CRYSTAL = "The crystal"  # begins the sentences about a disk that refuses
 
 
 class CrystalWriter:
@@ -39,16 +41,19 @@ class CrystalWriter:
     def __init__(
         self, target: Path, spec: ModelSpec, rotation_seed: int, overwrite: bool = False
     ) -> None:
-        self.target, self.overwrite = target.absolute(), overwrite
+        self.target, self.overwrite = Path(os.path.realpath(target)), overwrite
         self._spec, self._seed = spec, rotation_seed
         self._raw: dict[str, npt.NDArray[np.float32]] = {}
         self._planes: dict[str, list[Plane]] = {}
         self._groups: list[list[tuple[str, int]]] = []
         self._tokenizer: str | None = None
+        self._template: bytes | None = None
         self._certificate: dict[str, Any] | None = None
-        self._folder = self.target.with_name(f".{self.target.name}.{os.getpid()}{SUFFIX}")
+        self._folder = self.target.parent / f".{self.target.name}.{os.getpid()}{SUFFIX}"
 
     def __enter__(self) -> CrystalWriter:
+        if not self.target.name:
+            raise UsageError("A crystal cannot take the place of the root of a file system.")
         if self.target.exists() and not self.overwrite:
             raise UsageError(
                 "There is already something at the target.",
@@ -59,7 +64,7 @@ class CrystalWriter:
             raise UsageError(
                 "The target is not a crystal; it is not replaced.", where=self.target.name
             )
-        with refusals(self.target, CRYSTAL):
+        with self._writing():
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
             self._folder.mkdir()
@@ -78,7 +83,9 @@ class CrystalWriter:
         self._raw[name] = np.ascontiguousarray(values, np.float32)
 
     def add_planes(self, name: str, planes: list[Plane]) -> None:
-        """The stack of a matrix, base first."""
+        """The stack of a coded part, base first. Arrays may be views of mapped files; they are not
+        copied, and read when the shards are written.
+        """
         self._planes[name] = planes
 
     def rank(self, groups: list[list[tuple[str, int]]]) -> None:
@@ -89,30 +96,41 @@ class CrystalWriter:
         """The content of tokenizer.json."""
         self._tokenizer = text
 
+    def chat_template(self, text: str | None) -> None:
+        """The content of chat_template.jinja; None: there is none. Raises CrystalError when it is
+        too large or cannot be UTF-8.
+        """
+        self._template = None if text is None else template_bytes(text)
+
     def certificate(self, document: dict[str, Any]) -> None:
         """What was measured, for certificate.json."""
         self._certificate = document
 
     def stage(self) -> Path:
         """Write shards, tokenizer and crystal.json; the folder can then be opened and measured."""
-        with refusals(self.target, CRYSTAL):
-            write_shard(self._folder / shard_name(0), self._base())
+        with self._writing():
+            hashes = [write_shard(self._folder / shard_name(0), self._base())]
             for index, group in enumerate(self._groups, 1):
                 arrays = [
                     array
                     for name, plane in group
                     for array in plane_arrays(name, plane, self._planes[name][plane])
                 ]
-                write_shard(self._folder / shard_name(index), arrays)
+                hashes.append(write_shard(self._folder / shard_name(index), arrays))
             if self._tokenizer is not None:
                 (self._folder / "tokenizer.json").write_bytes(self._tokenizer.encode("utf-8"))
-            files = [self._folder / shard_name(i) for i in range(1 + len(self._groups))]
+            if self._template is not None:
+                (self._folder / TEMPLATE).write_bytes(self._template)
+            files = [self._folder / shard_name(index) for index in range(len(hashes))]
             manifest = Manifest(
                 spec=self._spec,
                 rotation_seed=self._seed,
                 bits={n: tuple(p.spec.bits for p in stack) for n, stack in self._planes.items()},
                 groups=tuple(tuple(group) for group in self._groups),
-                files=tuple(FileEntry(f.name, f.stat().st_size, file_hash(f)) for f in files),
+                files=tuple(
+                    FileEntry(file.name, file.stat().st_size, digest)
+                    for file, digest in zip(files, hashes, strict=True)
+                ),
             )
             (self._folder / NAME).write_bytes(manifest.to_bytes())
             write_stamp(self._folder, files)
@@ -120,7 +138,7 @@ class CrystalWriter:
 
     def commit(self) -> None:
         """Make everything durable and put it at the target in one step."""
-        with refusals(self.target, CRYSTAL):
+        with self._writing():
             if not (self._folder / NAME).exists():
                 self.stage()
             if self._certificate is not None:
@@ -129,24 +147,36 @@ class CrystalWriter:
             for file in sorted(self._folder.iterdir()):
                 sync(file)
             sync(self._folder)
-            old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
-            if self.target.exists():
-                self.target.rename(old)
-            try:
-                self._folder.rename(self.target)
-            except OSError:
-                if old.exists():
-                    old.rename(self.target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+            self._install()
             sync(self.target.parent)
+
+    def _install(self) -> None:
+        """The new folder takes the target's place. Where two folders cannot change places at once,
+        the old one steps aside first, and `_sweep` of the next writer mends a cut between.
+        """
+        if self.target.exists() and exchange(self._folder, self.target):
+            return  # what is now in our folder is the old crystal; __exit__ removes it
+        old = self.target.with_name(f".{self.target.name}.{os.getpid()}.old{SUFFIX}")
+        if self.target.exists():
+            self.target.rename(old)
+        try:
+            self._folder.rename(self.target)
+        except OSError:
+            if old.exists():
+                old.rename(self.target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing("crystal", self.target.name, "nothing was left behind")
 
     def _base(self) -> Iterator[NamedArray]:
         for tensor in tensors(self._spec):
             if tensor.kind == "norm":
                 yield tensor.name, padded_floats(self._raw[tensor.name])
-            else:
-                yield from plane_arrays(tensor.name, 0, self._planes[tensor.name][0])
+                continue
+            for part in parts(tensor):
+                yield from plane_arrays(part.name, 0, self._planes[part.name][0])
 
     def _sweep(self) -> None:
         """Remove what processes that are gone left behind; put back a crystal whose exchange was
@@ -162,12 +192,3 @@ class CrystalWriter:
                 left.rename(self.target)
             else:
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

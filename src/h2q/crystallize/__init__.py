@@ -4,5 +4,14 @@ from h2q.crystallize.engine import ModelCrystallizationEngine
 from h2q.crystallize.evaluate import Comparison, compare
 from h2q.crystallize.options import Options
 from h2q.crystallize.sampling import sample_text
+from h2q.crystallize.stability import SpectralStabilityController, measure_growth
 
-__all__ = ["Comparison", "ModelCrystallizationEngine", "Options", "compare", "sample_text"]
+__all__ = [
+    "Comparison",
+    "ModelCrystallizationEngine",
+    "Options",
+    "SpectralStabilityController",
+    "compare",
+    "measure_growth",
+    "sample_text",
+]

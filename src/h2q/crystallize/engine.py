@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,23 +10,32 @@ from typing import Any
 
 import numpy as np
 
-import h2q
 from h2q import kernels
-from h2q.core.architecture import tensors
-from h2q.core.errors import QualityError
+from h2q.core.architecture import coded, tensors
 from h2q.core.events import Progress, ProgressListener, silent
-from h2q.core.units import format_bytes
-from h2q.crystal import CrystalWriter, crystal_bytes, open_crystal
+from h2q.core.memory import keep_freed_memory, peak_rss_bytes
+from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
+from h2q.crystallize.allocate import Judge
+from h2q.crystallize.candidate import Candidate, plan_report
+from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
 from h2q.crystallize.evaluate import compare
+from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.growth import Growth
+from h2q.crystallize.journal import Journal, journal_key
+from h2q.crystallize.keeping import (
+    keep_sensitivity,
+    keep_texts,
+    kept_sensitivity,
+    kept_texts,
+)
 from h2q.crystallize.options import Options
-from h2q.crystallize.plan import Candidate, choose, groups
+from h2q.crystallize.remembered import Remembered
+from h2q.crystallize.search import Search
+from h2q.crystallize.sensitivity import measure_sensitivity
+from h2q.crystallize.texts import Texts, gather_texts, parameters
 from h2q.engine import load_crystal
 from h2q.sources import Source
-from h2q.text import Tokenizer
-
-MANIFEST_RESERVE = 6 << 10  # crystal.json and the headers of the shards, for planning
-SHARD_RESERVE = 2 << 10
+from h2q.sources.fingerprint import fingerprint
 
 Certificate = dict[str, Any]
 
@@ -37,7 +44,7 @@ class ModelCrystallizationEngine:
     """Grows a crystal from a source under Options.
 
     `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit,
-    QualityError when the ratio cannot be held, ResourceError when the disk is full, Cancelled when
+    QualityError when the target cannot be held, ResourceError when the disk is full, Cancelled when
     stopped; the target is then untouched.
     """
 
@@ -49,139 +56,144 @@ class ModelCrystallizationEngine:
         self, target: Path, overwrite: bool = False, progress: ProgressListener = silent
     ) -> Certificate:
         """Write the crystal to `target` and return its certificate, as it stands in
-        certificate.json.
+        certificate.json. What an earlier call towards `target` had finished is taken over.
         """
         source, options = self.source, self.options
-        tokenizer = Tokenizer.from_json(source.tokenizer_json())
-        tokenizer.require_fit(source.spec.vocab_size)
-        with CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer:
-            growth = Growth(source, options, progress)
-            with self._timed("calibrate"):
-                growth.collect_moments(growth.calibration_tokens(tokenizer))
-            with self._timed("encode base"):
-                growth.encode_base()
-            self._require_possible(growth)
-            with self._timed("encode refinements"):
-                growth.encode_refinements()
-            with self._timed("rank"):
-                ranked = groups(
-                    choose(growth.measure_gains(), self._budget(growth)), options.groups
-                )
-            self._write(writer, growth, ranked)
-            with self._timed("measure"):
-                certificate = self._certify(writer, growth, ranked, progress)
+        keep_freed_memory()
+        with (
+            CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer,
+            Journal.beside(target, self._key()) as journal,
+        ):
+            with self._timed("texts"):
+                texts = kept_texts(journal) or gather_texts(source, options, progress)
+                keep_texts(journal, texts)
+            with self._timed("measure sensitivity"):
+                search = self._prepare(texts, journal, progress)
+            with self._timed("grow"):
+                found = search.run()
+            with self._timed("write"):
+                self._write(writer, found)
+                staged = open_crystal(writer.stage())
+            certificate = self._certify(staged, search, found, progress)
             writer.certificate(certificate)
             writer.commit()
+            journal.close(remove=True)
         return certificate
 
-    def _budget(self, growth: Growth) -> int:
-        """Bytes left for refinements under the wanted ratio."""
-        return int(self._original_bytes() / self.options.ratio) - self._base_bytes(growth)
+    def _key(self) -> str:
+        """Work under another source, other options or other code is not reused."""
+        return journal_key([fingerprint(self.source), repr(self.options), kernels.path()])
 
-    def _base_bytes(self, growth: Growth) -> int:
-        norms = sum(4 * math.prod(t.shape) for t in tensors(self.source.spec) if t.kind == "norm")
-        planes = sum(encoded.plane.byte_count for encoded in growth.base.values())
-        reserve = MANIFEST_RESERVE + SHARD_RESERVE * (1 + self.options.groups)
-        return norms + planes + reserve
+    def _prepare(self, texts: Texts, journal: Journal, progress: ProgressListener) -> Search:
+        source, options = self.source, self.options
+        sizes = options.sizes(parameters(source))
+        rows = max(1, sizes.sensitivity_tokens // texts.calibration.shape[1])
+        found = kept_sensitivity(journal) or measure_sensitivity(
+            source, texts.calibration[:rows], options.seed, progress
+        )
+        keep_sensitivity(journal, found)
+        judge = Judge(source.spec, found, options.embedding_identity, {})
+        watched = [texts.judged, texts.measured]
+        growth = Growth(
+            source, options, progress, texts.calibration, found.head_moments, watched, journal
+        )
+        return Search(growth, judge, texts, progress)
 
-    def _require_possible(self, growth: Growth) -> None:
-        best = self._original_bytes() / self._base_bytes(growth)
-        if best < self.options.ratio:
-            raise QualityError(
-                f"A ratio of {self.options.ratio:g} cannot be held: the base planes alone take "
-                f"{format_bytes(self._base_bytes(growth))}, a ratio of {best:.2f}.",
-                fix=f"Ask for --ratio {math.floor(best * 10) / 10:g} or less.",
-            )
-
-    def _original_bytes(self) -> int:
-        return 4 * sum(math.prod(t.shape) for t in tensors(self.source.spec))
-
-    def _write(self, writer: CrystalWriter, growth: Growth, ranked: list[list[Candidate]]) -> None:
-        refinements = {c.tensor: c for group in ranked for c in group}
+    def _write(self, writer: CrystalWriter, found: Candidate) -> None:
         for tensor in tensors(self.source.spec):
             if tensor.kind == "norm":
                 writer.add_raw(tensor.name, np.asarray(self.source.tensor(tensor.name)))
-                continue
-            planes = [growth.base[tensor.name].plane]
-            if choice := refinements.get(tensor.name):
-                planes.append(growth.refined[tensor.name, choice.bits].plane)
-            writer.add_planes(tensor.name, planes)
-        writer.rank([[(c.tensor, 1) for c in group] for group in ranked])
+        for name, height in found.heights.items():
+            writer.add_planes(name, list(found.grown[name].planes[:height]))
+        writer.rank(found.groups)
         writer.tokenizer(self.source.tokenizer_json())
+        writer.chat_template(self.source.chat_template())
 
     def _certify(
-        self,
-        writer: CrystalWriter,
-        growth: Growth,
-        ranked: list[list[Candidate]],
-        progress: ProgressListener,
+        self, staged: Crystal, search: Search, found: Candidate, progress: ProgressListener
     ) -> Certificate:
         """Measure the files that were just written, read back from disk, at every prefix."""
-        tokens = growth.measure_tokens()
-        staged = open_crystal(writer.stage())
-        models = [load_crystal(staged, count) for count in range(len(ranked) + 1)]
+        with self._timed("measure prefixes"):
+            prefixes = self._prefixes(staged, search, progress)
+        with self._timed("measure spectra"):
+            layers = self._layers(found, search, progress)
+        whole, count = prefixes[-1], parameters(self.source)
+        texts = search.texts
+        keys = ("ratio_fp32", "quality", "kl_mean", "kl_p99", "top1_agreement")
+        return {
+            "format": 2,
+            "original_bytes_fp32": 4 * count,
+            "original_bytes_bf16": 2 * count,
+            "crystal_bytes": whole["bytes"],
+            "tokenizer_bytes": staged.tokenizer_path.stat().st_size,
+            **{key: whole[key] for key in keys},
+            "ratio_bf16": whole["ratio_fp32"] / 2,
+            "bits_per_weight": 8 * whole["bytes"] / count,
+            "text": text_entry(
+                texts.measured_on, texts.measured, texts.calibrated_on, [texts.calibration]
+            ),
+            "prefixes": prefixes,
+            "layers": layers,
+            "growth": search.controller.to_json() if search.controller else {},
+            "plan": {"attempts": search.attempts, **plan_report(found, search.judge_of_planes)},
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "peak_memory_bytes": peak_rss_bytes(),
+            "versions": versions(),
+            "kernel": kernels.path(),
+        }
+
+    def _prefixes(
+        self, staged: Crystal, search: Search, progress: ProgressListener
+    ) -> list[dict[str, Any]]:
+        truth = Remembered(self.source, search.texts.measured, search.growth.hidden[1])
+        models = [load_crystal(staged, count) for count in range(len(staged.rank) + 1)]
         results = compare(
-            growth.original,
+            truth,
             models,
-            tokens,
-            progress=lambda share: progress(Progress("measure quality", share, 1.0)),
+            search.texts.measured,
+            progress=lambda share: progress(Progress("measure prefixes", share, 1.0)),
         )
-        original = self._original_bytes()
-        prefixes = [
+        original = 4 * parameters(self.source)
+        return [
             {
                 "groups": count,
-                "bytes": crystal_bytes(staged, count),
-                "ratio_fp32": original / crystal_bytes(staged, count),
+                "bytes": (size := crystal_bytes(staged, count)),
+                "ratio_fp32": original / size,
                 **result.to_json(),
             }
             for count, result in enumerate(results)
         ]
-        whole = prefixes[-1]
-        keys = ("ratio_fp32", "quality", "kl_mean", "top1_agreement")
-        return {
-            "format": 1,
-            "original_bytes_fp32": original,
-            "original_bytes_bf16": original // 2,
-            "crystal_bytes": whole["bytes"],
-            "tokenizer_bytes": staged.tokenizer_path.stat().st_size,
-            **{key: whole[key] for key in keys},
-            "ratio_bf16": original / 2 / whole["bytes"],
-            "text": {
-                "measured_on": "sampled from the original at temperature 1",
-                "tokens": results[-1].tokens,
-                "calibrated_on": "a given text" if self.options.calibration else "sampled text",
-            },
-            "prefixes": prefixes,
-            "layers": self._layers(growth, ranked),
-            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-            "versions": {
-                "h2q": h2q.__version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-            },
-            "kernel": kernels.path(),
-        }
 
-    def _layers(self, growth: Growth, ranked: list[list[Candidate]]) -> list[dict[str, Any]]:
-        refinements = {c.tensor: c for group in ranked for c in group}
-        rows = []
-        for name, base in growth.base.items():
-            choice = refinements.get(name)
-            final = growth.refined[name, choice.bits] if choice else base
+    def _layers(
+        self, found: Candidate, search: Search, progress: ProgressListener
+    ) -> list[dict[str, Any]]:
+        todo, heights, rows = coded(self.source.spec), found.heights, []
+        for index, part in enumerate(todo, 1):
+            grown, height = found.grown[part.name], heights[part.name]
+            part_rows = slice(part.begin, part.begin + part.shape[0])
+            plain = np.asarray(self.source.tensor(part.tensor.name), np.float32)[part_rows]
+            turned = read_rotated(self.source, part.tensor.name, self.options.seed)[part_rows]
+            stack = grown.planes[:height]
+            decoded = kernels.gather_rows(stack, np.arange(part.shape[0]))
+            losses = search.judge_of_planes.measured(part, grown)
+            shares = grown.costs.sum(axis=1) / max(float(grown.costs[0].sum()), 1e-30)
             rows.append(
                 {
-                    "tensor": name,
-                    "bits": [base.plane.spec.bits, *([choice.bits] if choice else [])],
-                    "base_error": base.error,
-                    "error": final.error,
-                    "mse": final.mse,
-                    "gain": choice.gain if choice else None,
+                    "tensor": part.name,
+                    "bits": [plane.spec.bits for plane in stack],
+                    "base_error": float(shares[1]),
+                    "error": float(shares[height]),
+                    "mse": grown.mse,
+                    "gain": losses[1] - losses[height],
+                    "loss": losses[height],
+                    **tensor_spectra(turned, decoded, plain),
                 }
             )
+            progress(Progress("measure spectra", index, len(todo)))
         return rows
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self.seconds[stage] = time.perf_counter() - began
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began

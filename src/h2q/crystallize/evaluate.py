@@ -5,13 +5,13 @@ tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from h2q.engine import Model
+from h2q.crystallize.remembered import Network
 
 TokenArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -20,14 +20,16 @@ TOKENS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Comparison:
-    """Losses in nats per token; KL of the crystal from the original; share of tokens with the same
-    first choice.
+    """Losses in nats per token; KL of the crystal from the original, mean, 99th percentile and
+    largest over the tokens; share of tokens with the same first choice.
     """
 
     tokens: int
     loss_original: float
     loss_crystal: float
     kl_mean: float
+    kl_p99: float
+    kl_max: float
     top1_agreement: float
 
     @property
@@ -54,9 +56,34 @@ class Comparison:
             "perplexity_original": self.perplexity_original,
             "perplexity_crystal": self.perplexity_crystal,
             "kl_mean": self.kl_mean,
+            "kl_p99": self.kl_p99,
+            "kl_max": self.kl_max,
             "top1_agreement": self.top1_agreement,
             "quality": self.quality,
         }
+
+
+@dataclass
+class _Tally:
+    """Sums over tokens of one crystal, and the divergence of each token, float32."""
+
+    loss_original: float = 0.0
+    loss_crystal: float = 0.0
+    divergence: float = 0.0
+    agreed: int = 0
+    divergences: list[FloatArray] = field(default_factory=list)
+
+    def comparison(self, count: int) -> Comparison:
+        every = np.concatenate(self.divergences)
+        return Comparison(
+            tokens=count,
+            loss_original=self.loss_original / count,
+            loss_crystal=self.loss_crystal / count,
+            kl_mean=self.divergence / count,
+            kl_p99=float(np.percentile(every, 99)),
+            kl_max=float(every.max()),
+            top1_agreement=self.agreed / count,
+        )
 
 
 def batches(tokens: TokenArray) -> Iterator[TokenArray]:
@@ -66,7 +93,7 @@ def batches(tokens: TokenArray) -> Iterator[TokenArray]:
         yield tokens[begin : begin + rows]
 
 
-def log_probabilities(model: Model, tokens: TokenArray) -> FloatArray:
+def log_probabilities(model: Network, tokens: TokenArray) -> FloatArray:
     """Of every next token after each but the last: float32 (B * (T - 1), vocab_size)."""
     inputs = np.ascontiguousarray(tokens[:, :-1])
     logits = model.forward(inputs, model.new_cache(len(inputs), inputs.shape[1]))
@@ -75,41 +102,32 @@ def log_probabilities(model: Model, tokens: TokenArray) -> FloatArray:
     return np.asarray(flat - np.log(np.exp(flat).sum(axis=-1, keepdims=True)), np.float32)
 
 
-def mean_divergence(truth: list[tuple[TokenArray, FloatArray]], model: Model) -> float:
-    """Mean KL divergence of a model from log-probabilities that were computed before, nats per
-    token.
-    """
-    total, count = 0.0, 0
-    for batch, expected in truth:
-        guess = log_probabilities(model, batch)
-        total += float(np.einsum("ij,ij->", np.exp(expected), expected - guess, dtype=np.float64))
-        count += len(expected)
-    return total / count
-
-
 def compare(
-    original: Model,
-    crystals: list[Model],
+    original: Network,
+    crystals: Sequence[Network],
     tokens: TokenArray,
     progress: Callable[[float], None] | None = None,
 ) -> list[Comparison]:
-    """Each crystal against the original on int64 (rows, length) tokens, teacher-forced."""
-    sums = np.zeros((len(crystals), 4))
+    """Each crystal against the original on int64 (rows, length) tokens, teacher-forced.
+
+    The divergence of every token is kept, float32, so that percentiles are exact.
+    """
+    tallies = [_Tally() for _ in crystals]
     count = 0
     for batch in batches(tokens):
         targets = batch[:, 1:].reshape(-1)
         rows = np.arange(len(targets))
         truth = log_probabilities(original, batch)
         probability, best = np.exp(truth), truth.argmax(axis=-1)
-        for index, crystal in enumerate(crystals):
+        for tally, crystal in zip(tallies, crystals, strict=True):
             guess = log_probabilities(crystal, batch)
-            sums[index] += (
-                -truth[rows, targets].sum(dtype=np.float64),
-                -guess[rows, targets].sum(dtype=np.float64),
-                np.einsum("ij,ij->", probability, truth - guess, dtype=np.float64),
-                np.count_nonzero(guess.argmax(axis=-1) == best),
-            )
+            tally.loss_original -= float(truth[rows, targets].sum(dtype=np.float64))
+            tally.loss_crystal -= float(guess[rows, targets].sum(dtype=np.float64))
+            each = np.einsum("ij,ij->i", probability, truth - guess, dtype=np.float64)
+            tally.divergence += float(each.sum())
+            tally.agreed += int(np.count_nonzero(guess.argmax(axis=-1) == best))
+            tally.divergences.append(each.astype(np.float32))
         count += len(targets)
         if progress is not None:
             progress(count / (tokens.shape[0] * (tokens.shape[1] - 1)))
-    return [Comparison(count, *(float(value) / count for value in row)) for row in sums]
+    return [tally.comparison(count) for tally in tallies]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.architecture import TensorSpec, tensors
-from h2q.core.disk import refusals, replacement
+from h2q.core.disk import replacement, writing
 from h2q.core.errors import QualityError, UsageError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.specs import ModelSpec
@@ -108,7 +108,7 @@ def require_free(target: Path, overwrite: bool) -> None:
             where=target.name,
             fix="Choose another name, or replace it with --overwrite.",
         )
-    with refusals(target, "The file"), target.open("rb") as file:
+    with writing("file", target.name), target.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise UsageError(
                 "The target is not a GGUF file; it is not replaced.", where=target.name
@@ -128,7 +128,7 @@ def write_gguf(
     described = [(tensor, _stored(tensor, kind)) for tensor in tensors(model.spec)]
     total = sum(math.prod(tensor.shape) for tensor, _ in described)
     done = tensor_bytes = 0
-    with refusals(target, "The file"), replacement(target, SUFFIX) as path:
+    with writing("file", target.name), replacement(target, SUFFIX) as path:
         writer = GGUFWriter(path, model.spec.family)
         try:
             _add_metadata(writer, model, kind)

@@ -1,197 +1,190 @@
-"""The steps of growing, each on real numbers: texts, moments, base planes, refinements, measured
-gains, certificate.
+"""Growing every part of a crystal under a plan, layer by layer: two streams of text run side by
+side, the original's and the crystal's, and each layer is coded for what reaches it.
+
+At no time is more than one layer of the original in memory, so the model may be larger than it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from h2q import kernels
-from h2q.codec.layout import PanelLayout
-from h2q.codec.planes import Plane
-from h2q.core.architecture import TensorSpec, tensors
-from h2q.core.errors import SourceError
+from h2q.core.architecture import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD_INPUT,
+    TensorSpec,
+    coded,
+    head_name,
+    parts,
+    tensors,
+)
 from h2q.core.events import Progress, ProgressListener
-from h2q.core.specs import PlaneSpec
-from h2q.crystallize.evaluate import batches, log_probabilities, mean_divergence
-from h2q.crystallize.moments import FloatArray, MomentObserver, Moments, TokenArray, observe
+from h2q.crystallize.allocate import TOWERS
+from h2q.crystallize.growing import GrowingLayer, Grown, grow_part, read_rotated
+from h2q.crystallize.journal import Journal
+from h2q.crystallize.keeping import PlanJournal, Streams
+from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.crystallize.options import Options
-from h2q.crystallize.plan import Candidate
-from h2q.crystallize.sampling import cut_text, sample_text
-from h2q.crystallize.towers import Encoded, Matrix, add_plane
-from h2q.engine import Model
-from h2q.engine.load import PlaneWeights, build, exchange, load_original
+from h2q.crystallize.towers import Matrix, TowerPlan
+from h2q.engine.block import run_texts
+from h2q.engine.load import OriginalWeights, build_layer
+from h2q.engine.projections import PlaneEmbedding
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
-from h2q.text import Tokenizer
 
-BASE_BITS = 2
-REFINE_BITS = (1, 2)
-# Each stage of sampling has its own seeds; those of the certificate are never used for anything
-# else.
-CALIBRATION_SEED, RANK_SEED, MEASURE_SEED = 1_000, 2_000, 3_000
-CALIBRATION_TEMPERATURES = (1.0, 0.8, 1.0)
+STAGE = "encode planes"
+# layer (-1: the embedding), original's stream, crystal's, positions in their texts
+Hidden = Callable[[int, FloatArray, FloatArray, TokenArray], None]
 
 
 @dataclass
 class Growth:
-    """State of one growing crystal. Methods are called in the order in which they are written."""
+    """Grows all parts of `source`. head_moments: float32 (width, width) in the rotated basis, of
+    what the head reads; shapes a tied embedding. `watched`: texts whose last hidden states are
+    kept on the way, the original's: after `grow`, `hidden[i]` is float32 (texts * length, width).
+    With a journal, what was finished before is taken from there.
+    """
 
     source: Source
     options: Options
     listener: ProgressListener
-    original: Model = field(init=False)
-    moments: dict[str, Moments] = field(init=False, default_factory=dict)
-    base: dict[str, Encoded] = field(init=False, default_factory=dict)
-    refined: dict[tuple[str, int], Encoded] = field(init=False, default_factory=dict)
+    calibration: TokenArray
+    head_moments: FloatArray
+    watched: list[TokenArray] = field(default_factory=list)
+    journal: Journal | None = None
+    hidden: list[FloatArray] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.original = load_original(self.source)
-        self.coded = [t for t in tensors(self.source.spec) if t.kind != "norm"]
+        self.table: dict[str, TensorSpec] = {t.name: t for t in tensors(self.source.spec)}
+        self._sizes = {part.name: math.prod(part.shape) for part in coded(self.source.spec)}
 
-    def calibration_tokens(self, tokenizer: Tokenizer) -> list[TokenArray]:
-        """The person's text cut into rows, or texts sampled from the original at several
-        temperatures and seeds.
+    def grow(self, bits: Mapping[str, int], hidden: Hidden | None = None) -> dict[str, Grown]:
+        """Every part with its tower of `bits[name]` bits a weight. `hidden` is shown both streams
+        after the embedding and each layer. Raises SourceError, QualityError, Cancelled.
         """
-        options, stage = self.options, "sample calibration text"
-        if options.calibration is not None:
-            limit = options.calibration_streams * options.calibration_length
-            ids = tokenizer.encode(options.calibration, special=False)
-            return [cut_text(ids, self.source.spec, options.calibration_length, limit)]
-        share = max(1, options.calibration_streams // len(CALIBRATION_TEMPERATURES))
-        return [
-            sample_text(
-                self.original,
-                share,
-                options.calibration_length,
-                seed=CALIBRATION_SEED + options.seed + index,
-                temperature=temperature,
-                progress=self._part(stage, index, len(CALIBRATION_TEMPERATURES)),
-            )
-            for index, temperature in enumerate(CALIBRATION_TEMPERATURES)
-        ]
-
-    def collect_moments(self, texts: list[TokenArray]) -> None:
-        """Second moments of every input, from the engine's own forward pass."""
-        observer = MomentObserver(self.options.seed)
-        rows = [row[None] for text in texts for row in text]
-        for index, row in enumerate(rows):
-            observe(self.original, row, observer)
-            self.listener(Progress("collect moments", index + 1, len(rows), "texts"))
-        self.moments = observer.moments()
-
-    def encode_base(self) -> None:
-        """The base plane of every matrix."""
-        total = sum(math.prod(t.shape) for t in self.coded)
-        done = 0
-        for tensor in self.coded:
-            report = self._weights("encode base planes", done, math.prod(tensor.shape), total)
-            self.base[tensor.name] = add_plane(
-                self.matrix(tensor),
-                None,
-                BASE_BITS,
-                self.options.base_damping,
-                progress=report,
-            )
-            done += math.prod(tensor.shape)
-
-    def encode_refinements(self) -> None:
-        """Every candidate refinement of every matrix, on what its base leaves over."""
-        total = sum(math.prod(t.shape) for t in self.coded) * len(REFINE_BITS)
-        done = 0
-        for tensor in self.coded:
-            matrix = self.matrix(tensor)
-            for bits in REFINE_BITS:
-                size = math.prod(tensor.shape)
-                report = self._weights("encode refinements", done, size, total)
-                self.refined[tensor.name, bits] = add_plane(
-                    matrix,
-                    self.base[tensor.name],
-                    bits,
-                    self.options.refine_damping,
-                    progress=report,
-                )
-                done += size
-
-    def measure_gains(self) -> list[Candidate]:
-        """The drop of the mean KL divergence that each refinement brings by itself on top of the
-        base.
-        """
-        tokens = sample_text(
-            self.original,
-            self.options.rank_streams,
-            self.options.measure_length,
-            seed=RANK_SEED + self.options.seed,
-            progress=self._part("sample ranking text", 0, 1),
+        spec = self.source.spec
+        plans = {name: self._plan(count) for name, count in bits.items()}
+        self._done, self._total = (
+            0.0,
+            float(sum(self._sizes[n] * len(plan.bits) for n, plan in plans.items())),
         )
-        model = self.crystal_model()
-        truth = [(batch, log_probabilities(self.original, batch)) for batch in batches(tokens)]
-        plain = mean_divergence(truth, model)
-        out = []
-        for index, ((name, bits), refinement) in enumerate(self.refined.items()):
-            base = self.base[name].plane
-            exchange(model, {name: (base, refinement.plane)})
-            gain = plain - mean_divergence(truth, model)
-            exchange(model, {name: (base,)})
-            cost = PanelLayout.of(PlaneSpec(bits, base.spec.rows, base.spec.cols)).byte_count
-            out.append(Candidate(name, bits, cost, gain))
-            self.listener(Progress("measure gains", index + 1, len(self.refined), "refinements"))
+        journal = PlanJournal(self.journal, bits)
+        grown, streams = self._begun(plans, journal)
+        batch = len(self.calibration)
+        places = np.tile(np.arange(self.calibration.shape[1]), batch)
+        if hidden is not None and streams.layer == -1:
+            hidden(-1, streams.original, streams.crystal, places)
+        for index in range(streams.layer + 1, spec.num_hidden_layers):
+            layer = build_layer(OriginalWeights(self.source), index)
+            seen: dict[str, FloatArray] = {}
+            original = run_texts(spec, layer, streams.original, batch, seen.__setitem__)
+            watched = [
+                run_texts(spec, layer, stream, len(tokens))
+                for stream, tokens in zip(streams.watched, self.watched, strict=False)
+            ]
+            del layer
+            growing = self._layer(plans, seen, streams.original - streams.crystal)
+            crystal = run_texts(spec, build_layer(growing, index), streams.crystal, batch)
+            grown.update(growing.grown)
+            streams = Streams(index, original, crystal, watched)
+            if hidden is not None:
+                hidden(index, original, crystal, places)
+            journal.keep(index, growing.grown)
+            journal.keep_streams(streams)
+        if not spec.tie_word_embeddings:
+            head = journal.kept("head") or self._head(plans, streams)
+            journal.keep("head", head)
+            grown.update(head)
+        self.hidden = self.hidden or streams.watched
+        return grown
+
+    def _begun(
+        self, plans: dict[str, TowerPlan], journal: PlanJournal
+    ) -> tuple[dict[str, Grown], Streams]:
+        """What the journal has of this plan, or the embedding and the streams behind it."""
+        streams = journal.kept_streams()
+        if streams is not None:
+            layers = [journal.kept(index) for index in range(-1, streams.layer + 1)]
+            if all(layer is not None for layer in layers):
+                grown = {name: part for layer in layers if layer for name, part in layer.items()}
+                self._done = float(sum(self._sizes[n] * len(plans[n].bits) for n in grown))
+                return grown, streams
+        grown = self._embedding(plans)
+        journal.keep(-1, grown)
+        tiers = {part.name: grown[part.name].planes for part in parts(self.table[EMBEDDING])}
+        turn = rotation(self.options.seed, self.source.spec.hidden_size)
+        crystal = PlaneEmbedding(tiers, turn)(self.calibration.reshape(-1))
+        watched = [] if self.hidden else [self._looked_up(tokens) for tokens in self.watched]
+        return grown, Streams(-1, self._looked_up(self.calibration), crystal, watched)
+
+    def _plan(self, bits: int) -> TowerPlan:
+        planes = TOWERS[bits]
+        above = (self.options.refine_damping,) * (len(planes) - 1)
+        return TowerPlan(planes, (self.options.base_damping, *above))
+
+    def _layer(
+        self, plans: dict[str, TowerPlan], seen: dict[str, FloatArray], drift: FloatArray
+    ) -> GrowingLayer:
+        return GrowingLayer(
+            self.source,
+            self.options.seed,
+            plans,
+            self.table,
+            seen,
+            drift,
+            self.options.ridge,
+            self._report(plans),
+        )
+
+    def _looked_up(self, tokens: TokenArray) -> FloatArray:
+        table = np.asarray(self.source.tensor(EMBEDDING), np.float32)
+        return np.ascontiguousarray(table[tokens.reshape(-1)])
+
+    def _embedding(self, plans: dict[str, TowerPlan]) -> dict[str, Grown]:
+        """A tied embedding is shaped by what the head reads and, as it is looked up row by row, by
+        an identity; one of its own by nothing.
+        """
+        moments = None
+        if self.source.spec.tie_word_embeddings:
+            moments = self.head_moments.copy()
+            strength = self.options.embedding_identity * float(np.trace(moments)) / len(moments)
+            moments[np.diag_indices(len(moments))] += strength
+        weights = read_rotated(self.source, EMBEDDING, self.options.seed)
+        report = self._report(plans)
+        shapes: dict[float, FloatArray] = {}
+        out: dict[str, Grown] = {}
+        for part in parts(self.table[EMBEDDING]):
+            rows = weights[part.begin : part.begin + part.shape[0]]
+            out[part.name] = grow_part(
+                part.name,
+                Matrix(part.name, rows, moments, shapes),
+                plans[part.name],
+                lambda share, name=part.name: report(name, share),  # type: ignore[misc]
+            )
         return out
 
-    def measure_tokens(self) -> TokenArray:
-        """Text for the certificate: sampled at temperature 1 from seeds that nothing else uses."""
-        return sample_text(
-            self.original,
-            self.options.measure_streams,
-            self.options.measure_length,
-            seed=MEASURE_SEED + self.options.seed,
-            progress=self._part("sample measuring text", 0, 1),
+    def _head(self, plans: dict[str, TowerPlan], streams: Streams) -> dict[str, Grown]:
+        spec = self.source.spec
+        norm = np.asarray(self.source.tensor(FINAL_NORM), np.float32)
+        read, x = (
+            kernels.rms_norm(stream, norm, spec.rms_norm_eps)
+            for stream in (streams.original, streams.crystal)
         )
+        growing = self._layer(plans, {HEAD_INPUT: read}, streams.original)
+        growing.grow([head_name(spec)], x)
+        return growing.grown
 
-    def crystal_model(self) -> Model:
-        """A model of the base planes alone, to exchange planes in."""
-
-        def planes(name: str) -> tuple[Plane, ...]:
-            return (self.base[name].plane,)
-
-        return build(self.source.spec, PlaneWeights(planes, self._norm, self.options.seed))
-
-    def matrix(self, tensor: TensorSpec) -> Matrix:
-        """W R^T and the moments of what it reads. Raises SourceError when a weight is not
-        finite.
-        """
-        weights = np.ascontiguousarray(self.source.tensor(tensor.name), np.float32)
-        if not np.isfinite(weights).all():
-            raise SourceError("The tensor holds a value that is not finite.", where=tensor.name)
-        turned = kernels.rotate(weights, rotation(self.options.seed, weights.shape[1]))
-        return Matrix(tensor.name, turned, self._moments(tensor))
-
-    def _norm(self, name: str) -> FloatArray:
-        return np.ascontiguousarray(self.source.tensor(name), np.float32)
-
-    def _moments(self, tensor: TensorSpec) -> Moments:
-        """Moments of what the matrix reads; an embedding is read row by row, so every column counts
-        the same.
-        """
-        width = tensor.shape[1]
-        if tensor.kind != "embedding":
-            return self.moments[tensor.reads]
-        if not self.source.spec.tie_word_embeddings:
-            return np.eye(width)
-        head = self.moments[tensor.reads]
-        strength = self.options.embedding_identity * float(np.trace(head)) / width
-        return np.asarray(head + strength * np.eye(width))
-
-    def _part(self, stage: str, index: int, count: int) -> Callable[[float], None]:
-        return lambda share: self.listener(Progress(stage, index + share, count))
-
-    def _weights(self, stage: str, done: int, size: int, total: int) -> Callable[[float], bool]:
-        def report(share: float) -> bool:
-            self.listener(Progress(stage, done + share * size, total, "weights"))
+    def _report(self, plans: dict[str, TowerPlan]) -> Callable[[str, float], bool]:
+        def report(name: str, share: float) -> bool:
+            size = self._sizes[name] * len(plans[name].bits)
+            self.listener(Progress(STAGE, self._done + share * size, self._total, "weights"))
+            if share >= 1:
+                self._done += size
             return True
 
         return report

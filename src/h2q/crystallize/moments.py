@@ -8,65 +8,73 @@ is w_j + sum_{i<j} e_i M_ij.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
-from h2q import kernels
 from h2q.core.errors import QualityError
-from h2q.engine import Model
-from h2q.geometry.rotation import rotation
 
 FloatArray = npt.NDArray[np.float32]
-Moments = npt.NDArray[np.float64]
+Moments = npt.NDArray[np.floating]
+Real = TypeVar("Real", np.float32, np.float64)
 TokenArray = npt.NDArray[np.int64]
 
 
-class MomentObserver:
-    """Collects H per input name, in the rotated basis of a seed; hang it on a model's
-    `observer`.
+def second_moments(x: FloatArray, reads: str) -> FloatArray:
+    """Mean of x x^T over float32 (T, width) inputs: float32 (width, width). Raises QualityError,
+    with the input's name, when it is not finite.
     """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._sums: dict[str, Moments] = {}
-        self._counts: dict[str, int] = {}
-
-    def __call__(self, reads: str, x: FloatArray) -> None:
-        turned = kernels.rotate(np.ascontiguousarray(x), rotation(self._seed, x.shape[1]))
-        product = (turned.T @ turned).astype(np.float64)
-        if not np.isfinite(product).all():
-            raise QualityError(
-                "The original model's activations are not finite.",
-                where=reads,
-                fix="The checkpoint is damaged, or its numbers overflow float32.",
-            )
-        self._sums[reads] = self._sums.get(reads, 0.0) + product
-        self._counts[reads] = self._counts.get(reads, 0) + len(x)
-
-    def moments(self) -> dict[str, Moments]:
-        """Mean of x x^T per input name, float64 (width, width)."""
-        return {name: total / self._counts[name] for name, total in self._sums.items()}
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments: FloatArray = x.T @ x
+    moments /= np.float32(len(x))
+    if not np.isfinite(moments).all():
+        raise QualityError(
+            "The original model's activations are not finite.",
+            where=reads,
+            fix="The checkpoint is damaged, or its numbers overflow float32.",
+        )
+    return moments
 
 
-def observe(model: Model, batch: TokenArray, observer: MomentObserver) -> None:
-    """Run the model over int64 (B, T) tokens with an observer."""
-    model.observer = observer
-    try:
-        model.forward(batch, model.new_cache(len(batch), batch.shape[1]))
-    finally:
-        model.observer = None
+def with_prior(own: FloatArray, count: int, shared: FloatArray, strength: float) -> FloatArray:
+    """Moments of an expert that saw `count` tokens, the moments of all tokens standing in for
+    `strength` more: (count * own + strength * shared) / (count + strength).
+    """
+    if count + strength <= 0:
+        return shared
+    share = np.float32(count / (count + strength))
+    return np.asarray(share * own + (1 - share) * shared, np.float32)
 
 
-def damped(moments: Moments, damping: float) -> Moments:
+def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
     """H + damping * mean(diag H) * I; the mean is at least tiny, so that silent inputs stay
     definite.
     """
     mean = max(float(np.trace(moments)) / len(moments), 1e-12)
-    return np.asarray(moments + damping * mean * np.eye(len(moments)))
+    out: npt.NDArray[Real] = moments.copy()
+    out[np.diag_indices(len(out))] += moments.dtype.type(damping * mean)
+    return out
 
 
 def feedback(moments: Moments) -> FloatArray:
-    """M - I of H = M D M^T, strictly upper, float32 (width, width). H must be positive definite."""
+    """M - I of H = M D M^T, strictly upper, float32 (width, width). H must be positive definite;
+    computed in its own precision.
+    """
     lower = np.linalg.cholesky(moments[::-1, ::-1])
     unit = (lower / np.diag(lower))[::-1, ::-1]
     return np.triu(unit, 1).astype(np.float32)
+
+
+def shaping_gain(x: FloatArray, damping: float, most: int = 512) -> float:
+    """What feedback under these inputs is expected to leave of the loss of plain rounding: the
+    geometric over the arithmetic mean of the eigenvalues of the damped moments, from at most
+    `most` of the float32 (T, width) inputs. 1 for white inputs.
+    """
+    rows = x[np.linspace(0, len(x) - 1, min(most, len(x))).astype(np.int64)].astype(np.float64)
+    values = np.linalg.eigvalsh(rows @ rows.T if len(rows) < x.shape[1] else rows.T @ rows)
+    width = x.shape[1]
+    padded = np.zeros(width)
+    padded[: len(values)] = np.maximum(values, 0)
+    mean = max(float(padded.mean()), 1e-30)
+    return float(np.exp(np.mean(np.log(padded / mean + damping))) / (1 + damping))

@@ -8,34 +8,96 @@ from dataclasses import dataclass
 from h2q.core.errors import UsageError
 
 MAX_SEED = (1 << 31) - 1
+LARGE = 100_000_000  # parameters; from here on, text costs minutes
+DEFAULT_QUALITY = 0.9
+TARGETS = ("quality", "ratio", "bits", "size", "memory")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of texts and their lengths in tokens."""
+
+    calibration_streams: int
+    calibration_length: int
+    judged_streams: int
+    measured_streams: int
+    measured_length: int
+    sensitivity_tokens: int
 
 
 @dataclass(frozen=True)
 class Options:
-    """`ratio`: bytes of the original in float32 over bytes of the crystal, at least this.
+    """One target at most: `quality` (0 to 1, the share of the original's likelihood per token to be
+    kept; 0.9 without any target), `ratio` (bytes of the original in float32 over the crystal's, at
+    least), `bits` (per weight, all in, at most), `size` (bytes of the crystal, at most), `memory`
+    (bytes of the working set while serving, at most). With `best_effort` a quality that cannot be
+    held is no error.
 
     `seed` picks the rotation and all text that is sampled. `calibration` is a text of the person's
-    own; without one the original model is asked for `calibration_streams` texts of
-    `calibration_length` tokens. `measure_*` likewise, for the certificate: always sampled, at
-    temperature 1, from other seeds. Dampings are relative to the mean of the moments' diagonal (see
-    moments.feedback).
+    own; without one the original model is asked. The numbers of texts follow the model's size
+    unless given. Dampings and ridge are relative to the mean of the moments' diagonal (see moments,
+    correction).
     """
 
-    ratio: float = 12.5
+    quality: float | None = None
+    ratio: float | None = None
+    bits: float | None = None
+    size: int | None = None
+    memory: int | None = None
+    best_effort: bool = False
     seed: int = 0
     calibration: str | None = None
-    calibration_streams: int = 24
-    calibration_length: int = 1023
-    rank_streams: int = 4
-    measure_streams: int = 16
-    measure_length: int = 512
-    base_damping: float = 0.3
-    refine_damping: float = 0.1
+    calibration_streams: int | None = None
+    calibration_length: int | None = None
+    judged_streams: int | None = None
+    measured_streams: int | None = None
+    measured_length: int | None = None
+    base_damping: float = 0.6
+    refine_damping: float = 0.2
     embedding_identity: float = 2.0
-    groups: int = 4
+    ridge: float = 0.1
+    groups: int = 9
+    stability: bool = False
+    attempts: int = 5
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.ratio) or not 1 < self.ratio <= 64:
-            raise UsageError(f"ratio must be above 1 and at most 64, not {self.ratio!r}.")
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"Choose one target, not {' and '.join(given)}.")
+        self._number("quality", 0.0, 1.0)
+        self._number("ratio", 1.0, 64.0)
+        self._number("bits", 0.5, 32.0)
+        self._number("size", 0, math.inf)
+        self._number("memory", 0, math.inf)
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"seed must be from 0 to {MAX_SEED:,}, not {self.seed!r}.")
+
+    @property
+    def wanted_quality(self) -> float | None:
+        """The quality to hold, or None where bytes are the target."""
+        if self.quality is not None:
+            return self.quality
+        bytes_first = any(getattr(self, name) is not None for name in TARGETS)
+        return None if bytes_first else DEFAULT_QUALITY
+
+    def sizes(self, parameters: int) -> Sizes:
+        """Texts for a model of that many parameters."""
+        usual = Sizes(24, 1023, 4, 16, 512, 4096)
+        if parameters >= LARGE:
+            usual = Sizes(32, 256, 4, 8, 256, 1536)
+        return Sizes(
+            self.calibration_streams or usual.calibration_streams,
+            self.calibration_length or usual.calibration_length,
+            self.judged_streams or usual.judged_streams,
+            self.measured_streams or usual.measured_streams,
+            self.measured_length or usual.measured_length,
+            usual.sensitivity_tokens,
+        )
+
+    def _number(self, name: str, above: float, most: float) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if not math.isfinite(value) or not above < value <= most:
+            limit = "" if most == math.inf else f" and at most {most:g}"
+            raise UsageError(f"{name} must be above {above:g}{limit}, not {value!r}.")

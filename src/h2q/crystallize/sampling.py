@@ -30,19 +30,20 @@ def sample_text(
     streams: int,
     length: int,
     seed: int,
-    temperature: float = 1.0,
+    temperature: float | Sequence[float] = 1.0,
     progress: Callable[[float], None] | None = None,
 ) -> TokenArray:
-    """`streams` texts of `length` tokens each, the first token included: int64 (streams,
-    length).
+    """`streams` texts of `length` tokens each, the first token included: int64 (streams, length).
+    Texts may have a temperature each.
     """
     length = min(length, model.spec.max_position_embeddings)
-    sampler = Sampler(temperature=temperature, seed=seed)
+    sampler = Sampler(temperature=1.0, seed=seed)
+    heat = np.broadcast_to(np.asarray(temperature, np.float32), streams)[:, None]
     tokens = np.full((streams, length), first_token(model.spec), np.int64)
     cache = model.new_cache(streams, length)
     for position in range(length - 1):
         logits = model.forward(tokens[:, position : position + 1], cache)[:, 0]
-        tokens[:, position + 1] = sampler.choose(logits)
+        tokens[:, position + 1] = sampler.choose(logits / heat)
         if progress is not None:
             progress((position + 1) / (length - 1))
     return tokens

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -73,9 +73,10 @@ class TowerPlan:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What is to be coded: float32 (rows, cols) rotated weights of the tensor `name`, and float64
-    (cols, cols) moments of what it reads, symmetric and not negative, or None where every column
-    counts the same.
+    """What is to be coded: float32 (rows, cols) rotated weights of the tensor `name`, and (cols,
+    cols) moments of what it reads, symmetric and not negative, or None where every column counts
+    the same. `shapes` keeps the feedback of these moments by damping; matrices that read the same
+    input may share it.
 
     Raises SourceError for weights and QualityError for moments that are not finite, both with the
     tensor's name.
@@ -84,6 +85,7 @@ class Matrix:
     name: str
     weights: FloatArray
     moments: Moments | None = None
+    shapes: dict[float, FloatArray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.weights).all():
@@ -155,11 +157,8 @@ def add_plane(
         raise KernelError(error.what, where=matrix.name, fix=error.fix) from error
     spec = PlaneSpec(bits, *rest.shape)
     levels = kernels.decode_plane(spec, codes).astype(np.float32)
-    stored = to_bfloat16(_fitted(rest, levels, matrix.moments))
+    stored, after = _fitted(rest, levels, matrix.moments, costs)
     left = _left(rest, stored, levels)
-    after = row_costs(left, matrix.moments)
-    worse = ~(after <= costs)
-    stored[worse], left[worse], after[worse] = 0, rest[worse], costs[worse]
     scales = np.zeros(PanelLayout.of(spec).scale_count, np.uint16)
     scales[: spec.rows] = stored
     return Encoded(
@@ -173,20 +172,24 @@ def add_plane(
 
 def row_costs(error: FloatArray, moments: Moments | None) -> Costs:
     """e H e^T of every row e, H the identity without moments: float64 (rows,)."""
-    return _inner(error, error, moments)
+    return _inner(error, moments, [error])[0]
 
 
 def _feedback(matrix: Matrix, damping: float) -> FloatArray | None:
     if matrix.moments is None:
         return None
+    if damping in matrix.shapes:
+        return matrix.shapes[damping]
     try:
-        return feedback(damped(matrix.moments, damping))
+        shape = feedback(damped(matrix.moments, damping))
     except np.linalg.LinAlgError as error:
         raise QualityError(
             "The moments of what the tensor reads are not positive definite.",
             where=matrix.name,
             fix=f"Calibrate on more text, or damp them by more than {damping:g}.",
         ) from error
+    matrix.shapes[damping] = shape
+    return shape
 
 
 def _spread(bits: int, shape: FloatArray | None) -> float:
@@ -203,31 +206,45 @@ def _spread(bits: int, shape: FloatArray | None) -> float:
     return SPREAD[bits] / UNIT[bits] / math.sqrt(1 - min(fed, MOST_FED))
 
 
-def _fitted(rest: FloatArray, levels: FloatArray, moments: Moments | None) -> FloatArray:
-    """argmin over s of (w - s q) H (w - s q)^T per row, H lightly damped; zero where q points away
-    from w.
+def _fitted(
+    rest: FloatArray, levels: FloatArray, moments: Moments | None, costs: Costs
+) -> tuple[npt.NDArray[np.uint16], Costs]:
+    """Row scales as they are stored, bfloat16 bits, and what each row costs with them.
+
+    A scale is argmin over s of (w - s q) H (w - s q)^T, H lightly damped; zero where q points away
+    from w, or where the row is better off without the plane. The cost follows from w H w^T, w H q^T
+    and q H q^T, of which the first is known.
     """
-    light = None if moments is None else damped(moments, FIT_DAMPING)
-    above = _inner(levels, rest, light)
-    below = _inner(levels, levels, light)
+    across, own = _inner(levels, moments, [rest, levels])
+    above, below = across, own
+    if moments is not None:
+        light = FIT_DAMPING * max(float(np.trace(moments)) / len(moments), 1e-12)
+        plain_across, plain_own = _inner(levels, None, [rest, levels])
+        above, below = across + light * plain_across, own + light * plain_own
     fitted = np.divide(above, below, out=np.zeros_like(above), where=(above > 0) & (below > 0))
-    return fitted.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = to_bfloat16(fitted.astype(np.float32))
+        scale = from_bfloat16(stored).astype(np.float64)
+        after = costs - 2 * scale * across + scale**2 * own
+    worse = ~(after <= costs) | ~np.isfinite(scale)
+    stored[worse], after[worse] = 0, costs[worse]
+    return stored, np.maximum(after, 0.0)
 
 
 def _left(rest: FloatArray, stored: npt.NDArray[np.uint16], levels: FloatArray) -> FloatArray:
-    with np.errstate(over="ignore", invalid="ignore"):  # such a row then refuses the plane
-        return np.asarray(rest - from_bfloat16(stored)[:, None] * levels)
+    return np.asarray(rest - from_bfloat16(stored)[:, None] * levels)
 
 
-def _inner(a: FloatArray, b: FloatArray, moments: Moments | None) -> Costs:
-    """a_i H b_i^T of every row i, in float64, a few rows at a time."""
-    out = np.empty(len(a), np.float64)
-    for begin in range(0, len(a), ROWS_AT_ONCE):
+def _inner(left: FloatArray, moments: Moments | None, rights: list[FloatArray]) -> list[Costs]:
+    """l_i H r_i^T of every row i for each of `rights`: sums in float64, products in the moments'
+    own precision, a few rows at a time.
+    """
+    out = [np.empty(len(left), np.float64) for _ in rights]
+    for begin in range(0, len(left), ROWS_AT_ONCE):
         rows = slice(begin, begin + ROWS_AT_ONCE)
-        turned = a[rows].astype(np.float64)
-        if moments is not None:
-            turned = turned @ moments
-        out[rows] = np.einsum("ij,ij->i", turned, b[rows].astype(np.float64))
+        turned = left[rows] if moments is None else left[rows].astype(moments.dtype) @ moments
+        for sums, right in zip(out, rights, strict=True):
+            sums[rows] = np.einsum("ij,ij->i", turned, right[rows], dtype=np.float64)
     return out
 
 

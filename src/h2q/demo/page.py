@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from h2q.core.units import format_bytes, format_seconds
+from h2q.demo import sheet
 from h2q.demo.plots import (
     Point,
     Span,
@@ -17,40 +18,6 @@ from h2q.demo.plots import (
     quality_against_bytes,
     time_line,
 )
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --paper: #fbfbf9; --card: #fff;
-  --rule: #e4e4de; --a: #2f6fed; --b: #e2703a; --c: #2a9d74; --d: #8a5cd6; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaf0; --soft: #98a1b3; --paper: #14171d;
-  --card: #1c2028; --rule: #2e343f; --a: #6ea0ff; --b: #ff9a66; --c: #57c79d; --d: #b594f2; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 900px; padding: 2.5rem 1.25rem 4rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.6 system-ui, sans-serif; }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.02em; }
-h2 { font-size: 1.1rem; margin: 0 0 .8rem; }
-p.lead { color: var(--soft); margin: 0 0 2rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .9rem; }
-.card, section { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; }
-.card { padding: 1rem 1.1rem; }
-.card b { display: block; font-size: 1.65rem; letter-spacing: -.02em; }
-.card span { color: var(--soft); font-size: .85rem; }
-section { padding: 1.3rem 1.4rem; margin-top: 1.2rem; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .93rem; }
-td, th { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid var(--rule); }
-td:first-child, th:first-child { text-align: left; }
-blockquote { margin: 0 0 1rem; white-space: pre-wrap; font-family: Georgia, serif; }
-svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-svg .label, svg .caption { fill: var(--soft); }
-svg .name { font-weight: 600; }
-svg .grid { stroke: var(--rule); } svg .axis { stroke: var(--soft); }
-svg .curve { fill: none; stroke: var(--a); stroke-width: 2; }
-svg .dot, svg .span, svg .kind0 { fill: var(--a); }
-svg .hollow { fill: var(--card); stroke: var(--b); stroke-width: 2.5; }
-svg .kind1 { fill: var(--b); } svg .kind2 { fill: var(--c); } svg .kind3 { fill: var(--d); }
-svg .kind4 { fill: #d4a72c; } svg .kind5 { fill: #3aa6b9; } svg .kind6 { fill: #d65f8f; }
-svg .kind7 { fill: #7d8597; }
-"""
 
 
 def write_page(path: Path, report: dict[str, Any]) -> None:
@@ -74,26 +41,14 @@ def page(report: dict[str, Any]) -> str:
         f"{format_bytes(report['crystal_bytes'])}. Every figure was measured in the run that wrote "
         f"this page, quality on {certificate['text']['tokens']:,} tokens "
         f"{escape(certificate['text']['measured_on'])}.</p>",
-        '<div class="cards">',
-        *(f'<div class="card"><b>{v}</b><span>{escape(n)}</span></div>' for v, n in cards),
-        "</div>",
-        _section("Quality against bytes", quality_against_bytes(_points(certificate))),
-        _section("Every prefix is a model", _prefixes(certificate)),
-        _section("Error of every tensor", error_per_tensor(_errors(certificate))),
-        _section("From process to first token", time_line(_spans(report))),
-        _section("What it writes", _stories(report)),
+        sheet.cards(cards),
+        sheet.section("Quality against bytes", quality_against_bytes(_points(certificate))),
+        sheet.section("Every prefix is a model", _prefixes(certificate)),
+        sheet.section("Error of every tensor", error_per_tensor(_errors(certificate))),
+        sheet.section("From process to first token", time_line(_spans(report))),
+        sheet.section("What it writes", _stories(report)),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>H2Q-Evo demo</title><style>{STYLE}</style></head><body>"
-        + "\n".join(parts)
-        + "</body></html>\n"
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+    return sheet.document("H2Q-Evo demo", parts)
 
 
 def _points(certificate: dict[str, Any]) -> list[Point]:
@@ -125,14 +80,20 @@ def _spans(report: dict[str, Any]) -> list[Span]:
 
 def _prefixes(certificate: dict[str, Any]) -> str:
     names = ("planes", "bytes", "ratio", "quality", "mean KL", "same first choice")
-    head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
-    rows = [
-        f"<tr><td>{_label(p['groups'])}</td><td>{format_bytes(p['bytes'])}</td>"
-        f"<td>{p['ratio_fp32']:.2f}</td><td>{p['quality']:.4f}</td><td>{p['kl_mean']:.4f}</td>"
-        f"<td>{p['top1_agreement']:.1%}</td></tr>"
-        for p in certificate["prefixes"]
-    ]
-    return f"<table>{head}{''.join(rows)}</table>"
+    return sheet.table(
+        names,
+        [
+            (
+                _label(p["groups"]),
+                format_bytes(p["bytes"]),
+                f"{p['ratio_fp32']:.2f}",
+                f"{p['quality']:.4f}",
+                f"{p['kl_mean']:.4f}",
+                f"{p['top1_agreement']:.1%}",
+            )
+            for p in certificate["prefixes"]
+        ],
+    )
 
 
 def _stories(report: dict[str, Any]) -> str:

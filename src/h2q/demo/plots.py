@@ -113,7 +113,7 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
             svg.line(LEFT, y(value), WIDTH - RIGHT, y(value)),
             svg.text(LEFT - 8, y(value) + 4, f"{value:g}", anchor="end"),
         ]
-    kinds = list(dict.fromkeys(_kind(e.tensor) for e in errors))
+    kinds = list(dict.fromkeys(tensor_kind(e.tensor) for e in errors))
     groups: dict[str, list[TensorError]] = {}
     for item in errors:
         groups.setdefault(_layer(item.tensor), []).append(item)
@@ -126,7 +126,7 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
         begin = at
         for item in members:
             title = f"{item.tensor}: error {item.error:.4g}, {item.bits:g} bits"
-            css = f"kind{kinds.index(_kind(item.tensor)) % 8}"
+            css = f"kind{kinds.index(tensor_kind(item.tensor)) % 8}"
             shapes.append(
                 svg.rect(at, y(item.error), slot * 0.84, y(0) - y(item.error), css, title)
             )
@@ -141,7 +141,7 @@ def error_per_tensor(errors: Sequence[TensorError]) -> str:
     for index, kind in enumerate(kinds):
         shapes.append(svg.rect(place, 26, 10, 10, f"kind{index % 8}", kind))
         shapes.append(svg.text(place + 14, 35, kind, anchor="start"))
-        place += 26 + 6.2 * len(kind)
+        place += 26 + 6.9 * len(kind)
     return svg.figure(WIDTH, height, shapes, "Relative error of every tensor")
 
 
@@ -178,9 +178,9 @@ def time_line(spans: Sequence[Span]) -> str:
     return svg.figure(WIDTH, height, shapes, "Time line of the start, from process to first token")
 
 
-def _kind(tensor: str) -> str:
-    """model.layers.3.mlp.up_proj.weight -> up_proj."""
-    return tensor.removesuffix(".weight").rsplit(".", 1)[-1]
+def tensor_kind(tensor: str) -> str:
+    """model.layers.3.mlp.up_proj.weight -> up_proj. Parts of a vocabulary are of its kind."""
+    return tensor.partition(".rows.")[0].removesuffix(".weight").rsplit(".", 1)[-1]
 
 
 def _layer(tensor: str) -> str:
@@ -188,4 +188,6 @@ def _layer(tensor: str) -> str:
     parts = tensor.split(".")
     if "layers" in parts and parts.index("layers") + 1 < len(parts):
         return parts[parts.index("layers") + 1]
-    return {"embed_tokens": "embed", "lm_head": "head"}.get(_kind(tensor), _kind(tensor))
+    return {"embed_tokens": "embed", "lm_head": "head"}.get(
+        tensor_kind(tensor), tensor_kind(tensor)
+    )

@@ -48,10 +48,11 @@ def circle(x: float, y: float, radius: float, css: str, title: str = "") -> str:
     )
 
 
-def path(points: Sequence[tuple[float, float]], css: str) -> str:
-    """A line through points."""
+def path(points: Sequence[tuple[float, float]], css: str, title: str = "") -> str:
+    """A line through points; `title` is shown when pointed at."""
     joined = " ".join(f"{number(x)},{number(y)}" for x, y in points)
-    return f'<polyline points="{joined}" class="{css}"/>'
+    inner = f"<title>{escape(title)}</title>" if title else ""
+    return f'<polyline points="{joined}" class="{css}">{inner}</polyline>'
 
 
 def figure(width: float, height: float, shapes: Sequence[str], description: str) -> str:
@@ -99,3 +100,13 @@ def doublings(low: float, high: float) -> list[float]:
     return [
         2.0**power for power in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
     ]
+
+
+def decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two positive bounds: the ticks of a logarithmic
+    axis; the powers alone where those are many.
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1,) if last - first > 3 else (1, 2, 5)
+    found = [s * 10.0**power for power in range(first, last + 1) for s in steps]
+    return [value for value in found if low <= value <= high] or [low]

@@ -8,14 +8,17 @@ from typing import Protocol
 import numpy as np
 
 from h2q.codec.planes import Plane
+from h2q.core.architecture import EMBEDDING, FINAL_NORM, TensorSpec, head_name, parts, tensors
 from h2q.core.specs import ModelSpec
 from h2q.crystal import Crystal
-from h2q.engine.model import Layer, Model
+from h2q.engine.block import Layer
+from h2q.engine.model import Model
 from h2q.engine.projections import (
     DenseEmbedding,
     DenseProjection,
     Embedding,
     FloatArray,
+    Joined,
     PlaneEmbedding,
     PlaneProjection,
     Projection,
@@ -24,17 +27,21 @@ from h2q.engine.projections import (
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
-EMBEDDING = "model.embed_tokens.weight"
-
 
 class Weights(Protocol):
-    """Where a model definition gets its parts from, by Hugging Face tensor name."""
+    """Where a model definition gets its parts from."""
 
     def norm(self, name: str) -> FloatArray: ...
 
-    def embedding(self, name: str) -> Embedding: ...
+    def embedding(self, tensor: TensorSpec) -> Embedding: ...
 
-    def projection(self, names: Sequence[str]) -> Projection: ...
+    def projection(self, names: Sequence[str]) -> Projection:
+        """Matrices that read one input, by Hugging Face tensor name."""
+        ...
+
+    def head(self, tensor: TensorSpec) -> Projection:
+        """The matrix over the vocabulary, as one output."""
+        ...
 
 
 class OriginalWeights:
@@ -52,11 +59,14 @@ class OriginalWeights:
     def norm(self, name: str) -> FloatArray:
         return self.tensor(name)
 
-    def embedding(self, name: str) -> Embedding:
-        return DenseEmbedding(self.tensor(name))
+    def embedding(self, tensor: TensorSpec) -> Embedding:
+        return DenseEmbedding(self.tensor(tensor.name))
 
     def projection(self, names: Sequence[str]) -> Projection:
         return DenseProjection(names, [self.tensor(name) for name in names])
+
+    def head(self, tensor: TensorSpec) -> Projection:
+        return self.projection([tensor.name])
 
 
 class RotatedWeights(OriginalWeights):
@@ -74,7 +84,7 @@ class RotatedWeights(OriginalWeights):
 
 
 class PlaneWeights:
-    """Planes by tensor name; `planes` and `norms` are asked once per tensor."""
+    """Planes by name of the coded part; `planes` and `norms` are asked once per name."""
 
     def __init__(
         self,
@@ -87,36 +97,41 @@ class PlaneWeights:
     def norm(self, name: str) -> FloatArray:
         return self._norms(name)
 
-    def embedding(self, name: str) -> Embedding:
-        stack = self._planes(name)
-        return PlaneEmbedding(stack, rotation(self._seed, stack[0].spec.cols))
+    def embedding(self, tensor: TensorSpec) -> Embedding:
+        tiers = {part.name: self._planes(part.name) for part in parts(tensor)}
+        return PlaneEmbedding(tiers, rotation(self._seed, tensor.shape[1]))
 
     def projection(self, names: Sequence[str]) -> Projection:
-        stacks = [self._planes(name) for name in names]
-        return PlaneProjection(names, stacks, rotation(self._seed, stacks[0][0].spec.cols))
+        stacks = {name: self._planes(name) for name in names}
+        width = stacks[names[0]][0].spec.cols
+        return PlaneProjection(stacks, rotation(self._seed, width))
+
+    def head(self, tensor: TensorSpec) -> Projection:
+        return Joined(self.projection([part.name for part in parts(tensor)]))
 
 
 def build(spec: ModelSpec, weights: Weights) -> Model:
     """The model definition of `spec.family` with these weights."""
-    embedding = weights.embedding(EMBEDDING)
-    layers = []
-    for index in range(spec.num_hidden_layers):
-        name = f"model.layers.{index}"
-        attention, mlp = f"{name}.self_attn", f"{name}.mlp"
-        layers.append(
-            Layer(
-                name=name,
-                input_norm=weights.norm(f"{name}.input_layernorm.weight"),
-                qkv=weights.projection([f"{attention}.{part}_proj.weight" for part in "qkv"]),
-                o=weights.projection([f"{attention}.o_proj.weight"]),
-                post_norm=weights.norm(f"{name}.post_attention_layernorm.weight"),
-                gate_up=weights.projection([f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"]),
-                down=weights.projection([f"{mlp}.down_proj.weight"]),
-            )
-        )
-    norm = weights.norm("model.norm.weight")
-    head = weights.projection([EMBEDDING if spec.tie_word_embeddings else "lm_head.weight"])
-    return Model(spec, embedding, layers, norm, head)
+    table = {tensor.name: tensor for tensor in tensors(spec)}
+    embedding = weights.embedding(table[EMBEDDING])
+    layers = [build_layer(weights, index) for index in range(spec.num_hidden_layers)]
+    head = weights.head(table[head_name(spec)])
+    return Model(spec, embedding, layers, weights.norm(FINAL_NORM), head)
+
+
+def build_layer(weights: Weights, index: int) -> Layer:
+    """One block with these weights."""
+    name = f"model.layers.{index}"
+    attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+    return Layer(
+        name=name,
+        input_norm=weights.norm(f"{name}.input_layernorm.weight"),
+        qkv=weights.projection([f"{attention}.{part}_proj.weight" for part in "qkv"]),
+        o=weights.projection([f"{attention}.o_proj.weight"]),
+        post_norm=weights.norm(f"{name}.post_attention_layernorm.weight"),
+        gate_up=weights.projection([f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"]),
+        down=weights.projection([f"{mlp}.down_proj.weight"]),
+    )
 
 
 def load_original(source: Source) -> Model:
@@ -140,15 +155,11 @@ def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
 
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:
-    """Give named tensors other planes; call between two tokens."""
-    if EMBEDDING in planes and isinstance(model.embedding, PlaneEmbedding):
-        model.embedding.stack = planes[EMBEDDING]
-    projections = [model.head]
+    """Give coded parts other planes; call between two tokens."""
+    held = [model.embedding.tiers] if isinstance(model.embedding, PlaneEmbedding) else []
+    projections = [model.head.tiers] if isinstance(model.head, Joined) else []
     for layer in model.layers:
         projections += [layer.qkv, layer.o, layer.gate_up, layer.down]
-    for projection in projections:
-        if isinstance(projection, PlaneProjection):
-            projection.stacks = [
-                planes.get(name, stack)
-                for name, stack in zip(projection.names, projection.stacks, strict=True)
-            ]
+    held += [p.stacks for p in projections if isinstance(p, PlaneProjection)]
+    for stacks in held:
+        stacks.update({name: planes[name] for name in stacks if name in planes})

@@ -7,7 +7,7 @@ every input before it is transformed: calibration is the engine's own forward pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +25,8 @@ Observer = Callable[[str, FloatArray], None]
 class Projection(Protocol):
     """`names` are the Hugging Face names of the matrices, in the order of the outputs."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         """float32 (T, width) to one float32 (T, rows) per matrix."""
@@ -36,13 +37,17 @@ class DenseProjection:
     """Original weights, float32."""
 
     def __init__(self, names: Sequence[str], weights: Sequence[FloatArray]) -> None:
-        self.names, self.weights = tuple(names), list(weights)
+        self._names, self.weights = tuple(names), list(weights)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._names
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         return [x @ weight.T for weight in self.weights]
 
 
-class RotatedProjection:
+class RotatedProjection(DenseProjection):
     """W R^T applied to R x without rounding: the same function as the original. For measuring, not
     for serving.
     """
@@ -50,31 +55,48 @@ class RotatedProjection:
     def __init__(
         self, names: Sequence[str], weights: Sequence[FloatArray], rotation: Rotation
     ) -> None:
-        self.names, self.rotation = tuple(names), rotation
-        self.weights = [kernels.rotate(weight, rotation) for weight in weights]
+        super().__init__(names, [kernels.rotate(weight, rotation) for weight in weights])
+        self.rotation = rotation
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
-        turned = kernels.rotate(x, self.rotation)
-        return [turned @ weight.T for weight in self.weights]
+        return super().__call__(kernels.rotate(x, self.rotation))
 
 
 class PlaneProjection:
-    """Coded planes applied to rotated int8 inputs. `stacks` may be exchanged between two tokens.
+    """Coded planes applied to rotated int8 inputs. `stacks`, by name, may be exchanged between two
+    tokens.
 
     Raises KernelError, with the names of the matrices, when an input is not finite.
     """
 
-    def __init__(
-        self, names: Sequence[str], stacks: Sequence[tuple[Plane, ...]], rotation: Rotation
-    ) -> None:
-        self.names, self.stacks, self.rotation = tuple(names), list(stacks), rotation
+    def __init__(self, stacks: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
+        self.stacks, self.rotation = dict(stacks), rotation
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.stacks)
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         try:
             activations = kernels.rotate_quantize(x, self.rotation)
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
-        return [kernels.matmul_planes(activations, stack) for stack in self.stacks]
+        return [kernels.matmul_planes(activations, stack) for stack in self.stacks.values()]
+
+
+class Joined:
+    """The tiers of one matrix as one output."""
+
+    def __init__(self, tiers: Projection) -> None:
+        self.tiers = tiers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.tiers.names
+
+    def __call__(self, x: FloatArray) -> list[FloatArray]:
+        outputs = self.tiers(x)
+        return outputs if len(outputs) == 1 else [np.concatenate(outputs, axis=1)]
 
 
 class Embedding(Protocol):
@@ -94,10 +116,18 @@ class DenseEmbedding:
 
 
 class PlaneEmbedding:
-    """Rows decoded from planes and rotated back. Shares its planes with a tied head."""
+    """Rows decoded from planes and rotated back; tiers of rows by name, in order. Shares its planes
+    with a tied head.
+    """
 
-    def __init__(self, stack: tuple[Plane, ...], rotation: Rotation) -> None:
-        self.stack, self.rotation = stack, rotation
+    def __init__(self, tiers: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
+        self.tiers, self.rotation = dict(tiers), rotation
+        self._begins = np.cumsum([0, *(stack[0].spec.rows for stack in tiers.values())])[:-1]
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> FloatArray:
-        return kernels.unrotate(kernels.gather_rows(self.stack, ids), self.rotation)
+        rows = np.empty((len(ids), self.rotation.width), np.float32)
+        tier = np.searchsorted(self._begins, ids, side="right") - 1
+        for index, stack in enumerate(self.tiers.values()):
+            if len(chosen := np.flatnonzero(tier == index)):
+                rows[chosen] = kernels.gather_rows(stack, ids[chosen] - self._begins[index])
+        return kernels.unrotate(rows, self.rotation)

@@ -1,3 +1,3 @@
-"""Floor 1: the mathematics of the product. Today: orthogonal rotations; spectra, knots and
-decisions attach here.
+"""Floor 1: the mathematics of the product. Today: orthogonal rotations and decisions over ladders
+of steps; spectra and knots attach here.
 """

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
+from h2q.core.memory import peak_rss_bytes
+
+__all__ = ["age_seconds", "peak_rss_bytes"]
+
 _STAT = Path("/proc/self/stat")
 _START_FIELD = 19  # of /proc/self/stat, counted after the name in brackets
-
-
-def peak_rss_bytes() -> int:
-    """Largest resident set so far, bytes; mapped pages in memory count."""
-    if _STATUS.exists():
-        # getrusage would also count what the parent held at the fork.
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
 
 
 def age_seconds() -> float:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2q.core.errors import SourceError, SpecError
-from h2q.core.gguf_header import shown
+from h2q.core.errors import SourceError, SpecError, shown
 from h2q.core.specs import ModelSpec
 from h2q.sources.gguf_metadata import Metadata
 from h2q.sources.gguf_vocabulary import Vocabulary

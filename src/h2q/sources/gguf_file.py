@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.architecture import tensors
-from h2q.core.errors import SourceError
-from h2q.core.gguf_header import GGUFTensor, shown
+from h2q.core.errors import SourceError, shown
+from h2q.core.gguf_header import GGUFTensor
 from h2q.core.specs import ModelSpec
 from h2q.sources.gguf_blocks import read_weights, require_readable
 from h2q.sources.gguf_config import model_spec
@@ -19,6 +19,7 @@ from h2q.sources.gguf_names import OUTPUT, gguf_name, in_halves
 from h2q.sources.gguf_shards import open_shards
 from h2q.sources.gguf_tokenizer import tokenizer_json
 from h2q.sources.gguf_vocabulary import read_vocabulary
+from h2q.sources.source import require_template
 
 ROPE_FACTORS = "rope_freqs.weight"
 
@@ -50,6 +51,10 @@ class GGUFSource:
         """Names of all tensors, as Hugging Face calls them."""
         return list(self._places)
 
+    def files(self) -> tuple[Path, ...]:
+        """Every shard that holds a tensor, first shard first."""
+        return tuple(dict.fromkeys(path for path, _ in self._places.values()))
+
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor in float32, rows in Hugging Face's order. Raises SourceError when it is missing
         or holds a value that is not finite.
@@ -65,7 +70,8 @@ class GGUFSource:
 
     def chat_template(self) -> str | None:
         """The Jinja template of a conversation, where the file has one."""
-        return self._metadata.text("tokenizer.chat_template")
+        found = self._metadata.text("tokenizer.chat_template")
+        return None if found is None else require_template(found, self.path.name)
 
     def _require_tensors(self) -> None:
         left = dict(self._tensors)

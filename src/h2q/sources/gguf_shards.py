@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from h2q.core.errors import SourceError
-from h2q.core.gguf_header import GGUFHeader, GGUFTensor, read_gguf_header, shown
+from h2q.core.errors import SourceError, shown
+from h2q.core.gguf_header import GGUFHeader, GGUFTensor, read_gguf_header
 from h2q.sources.gguf_metadata import Metadata
 
 NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from h2q.core.errors import SourceError
-from h2q.core.gguf_header import shown
+from h2q.core.errors import SourceError, shown
 from h2q.sources.gguf_pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from h2q.sources.gguf_vocabulary import (
     BYTE,

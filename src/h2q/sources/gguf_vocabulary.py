@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from h2q.core.errors import SourceError
-from h2q.core.gguf_header import shown
+from h2q.core.errors import SourceError, shown
 from h2q.core.specs import MAX_VOCABULARY
 from h2q.sources.gguf_metadata import Metadata
 

@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from h2q.core.architecture import TensorSpec, tensors
 from h2q.core.errors import SourceError
+from h2q.core.files import read_bounded
 from h2q.core.safetensors_header import TensorEntry, read_header, read_json
 from h2q.core.specs import ModelSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
+from h2q.sources.source import TEMPLATE_LIMIT, require_template
 
 CONFIG_LIMIT = 1 << 20
 INDEX_LIMIT = 64 << 20
@@ -57,11 +59,7 @@ def read_index(path: Path) -> list[str]:
 def read_text(path: Path, limit: int) -> str:
     """UTF-8 text of at most `limit` bytes. Raises SourceError."""
     try:
-        if path.stat().st_size > limit:
-            raise SourceError(f"The file is larger than {limit:,} bytes.", where=path.name)
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise SourceError(f"The file cannot be read: {error.strerror}.", where=path.name) from error
+        return read_bounded(path, limit, SourceError).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError("The file is not UTF-8 text.", where=path.name) from error
 
@@ -82,7 +80,8 @@ class HFDirectory:
                 fix="Save the model's fast tokenizer next to its weights.",
             )
         self._entries: dict[str, tuple[Path, TensorEntry]] = {}
-        for shard in self._shards():
+        self._files = self._shards()
+        for shard in self._files:
             for name, entry in read_header(shard, SourceError).items():
                 if name in self._entries:
                     raise SourceError(f"{name} is stored twice.", where=shard.name)
@@ -100,6 +99,10 @@ class HFDirectory:
     def names(self) -> list[str]:
         """Names of all stored tensors."""
         return list(self._entries)
+
+    def files(self) -> tuple[Path, ...]:
+        """config.json, which says how fp8 weights are scaled, and the shards."""
+        return self.path / "config.json", *self._files
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor widened to float32. Raises SourceError when it is missing, holds a value that is
@@ -131,7 +134,7 @@ class HFDirectory:
         """
         file = self.path / "chat_template.jinja"
         if file.is_file():
-            return read_text(file, CONFIG_LIMIT)
+            return read_text(file, TEMPLATE_LIMIT)
         config = self.path / "tokenizer_config.json"
         if not config.is_file():
             return None
@@ -141,7 +144,7 @@ class HFDirectory:
             found = rows[0].get("template") if rows else None
         if found is not None and not isinstance(found, str):
             raise SourceError("The chat_template is not a text.", where=config.name)
-        return found
+        return None if found is None else require_template(found, config.name)
 
     def _widened(self, name: str) -> FloatArray:
         """Stored values as float32, all finite, before scaling."""

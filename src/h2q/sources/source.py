@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from h2q.core.errors import SourceError
 from h2q.core.specs import ModelSpec
+
+TEMPLATE_LIMIT = 1 << 20  # bytes of a chat template in UTF-8; crystals hold no larger one
 
 
 class Source(Protocol):
@@ -27,3 +31,18 @@ class Source(Protocol):
     def chat_template(self) -> str | None:
         """The Jinja template of a conversation, where the model has one. Raises SourceError."""
         ...
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that decide what `tensor` gives, in a fixed order."""
+        ...
+
+
+def require_template(text: str, where: str) -> str:
+    """The chat template as it is. Raises SourceError when it is too large or no Unicode text."""
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise SourceError("The chat template is not Unicode text.", where=where) from error
+    if size > TEMPLATE_LIMIT:
+        raise SourceError(f"The chat template exceeds {TEMPLATE_LIMIT:,} bytes.", where=where)
+    return text

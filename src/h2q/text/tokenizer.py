@@ -10,6 +10,8 @@ from pathlib import Path
 import tokenizers
 
 from h2q.core.errors import TextError
+from h2q.core.files import read_bounded
+from h2q.text.limits import failures, require_modest, require_sound_maps
 
 MAX_TOKENIZER_BYTES = 256 << 20
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -22,14 +24,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            if path.stat().st_size > MAX_TOKENIZER_BYTES:
-                raise TextError("The tokenizer file is larger than 256 MiB.", where=path.name)
-            data = path.read_bytes()
-        except OSError as error:
-            raise TextError(
-                f"The tokenizer cannot be read: {error.strerror}.", where=path.name
-            ) from error
+        data = read_bounded(path, MAX_TOKENIZER_BYTES, TextError)
         self._tokenizer = _parsed(data, path.name)
 
     @classmethod
@@ -54,14 +49,16 @@ class Tokenizer:
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Ids of a text; `special` adds what the model expects around it (such as a first
-        token).
+        token). Raises TextError when the tokenizer's rules do not end on it.
         """
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        with failures("a text"):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        with failures("what the model wrote"):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
     def stream(self) -> TextStream:
@@ -70,17 +67,13 @@ class Tokenizer:
 
 
 def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_buffer(data)
-    except BaseException as error:
-        # The library raises bare Exception, and panics, which are none, on some hostile files.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise TextError(
-            "The file is not a tokenizer of the Hugging Face library.",
-            where=where,
-            fix="Fetch tokenizer.json of the model again.",
-        ) from error
+    require_sound_maps(data, where)
+    with failures("its own file", where):
+        parsed = tokenizers.Tokenizer.from_buffer(data)
+    require_modest(parsed, where)
+    parsed.no_padding()  # a file may ask for any length
+    parsed.no_truncation()  # and must not cut a text silently
+    return parsed
 
 
 class TextStream:

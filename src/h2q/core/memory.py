@@ -1,0 +1,58 @@
+"""The memory of this process as the operating system counts it."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+
+_CONTAINER = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_KEPT_BLOCK = 1 << 30
+_STATUS = Path("/proc/self/status")
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident set so far, bytes; mapped pages in memory count."""
+    if _STATUS.exists():
+        # getrusage would also count what the parent held at the fork.
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
+
+
+def free_bytes() -> int:
+    """Memory this process may still take, bytes: what the machine has left, and no more than its
+    own limits (RLIMIT_AS, RLIMIT_DATA) and those of its container allow.
+    """
+    import psutil  # thirty milliseconds that no start should pay
+
+    own = psutil.Process().memory_info()
+    free = int(psutil.virtual_memory().available)
+    for kind, used in ((resource.RLIMIT_AS, own.vms), (resource.RLIMIT_DATA, own.rss)):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, limit - used)
+    for place in _CONTAINER:
+        with contextlib.suppress(OSError, ValueError):
+            free = min(free, int(place.read_text()) - own.rss)
+    return max(free, 0)
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library to keep large freed blocks for the next ones. Otherwise every large array
+    is mapped and zeroed anew by the system, which costs as much time as computing it. Does nothing
+    where the library cannot be asked.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            library.mallopt(parameter, _KEPT_BLOCK)

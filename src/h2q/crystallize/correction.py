@@ -1,0 +1,87 @@
+"""What a matrix should be, now that its inputs are no longer the original's.
+
+Layers before it are rounded, so a matrix reads x' where the original reads x, and its output is
+added to a stream that is already off by r = (original stream) - (crystal's stream). The matrix W*
+that answers best in the least squares sense, sum |W x + r - W* x'|^2 + ridge |W* - W|^2, is
+
+    W* = W + (W D + R) (H' + ridge)^-1
+    D = mean (x - x') x'^T,  R = mean r x'^T,  H' = mean x' x'^T
+
+W* is then rounded under H'. Related: GPTAQ (Li et al. 2025), Qronos (Zhang et al. 2025); both
+correct columns while they round, here it is one solve before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from h2q.crystallize.moments import FloatArray, damped, second_moments
+
+WIDE = 4096  # columns; wider matrices are corrected from a choice of tokens
+MOST_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What matrices of one input read, in the rotated basis: float32 (T, width) of the original
+    and of the crystal; `drift`: float32 (T, rows) what the stream they add to lacks, or None where
+    they add to none. `ridge` is relative to the mean of the moments' diagonal.
+    """
+
+    reads: str
+    original: FloatArray
+    crystal: FloatArray
+    drift: FloatArray | None
+    ridge: float
+
+    @cached_property
+    def moments(self) -> FloatArray:
+        """H', float32 (width, width)."""
+        return second_moments(self.crystal, self.reads)
+
+    @cached_property
+    def _difference(self) -> FloatArray:
+        return self.original - self.crystal
+
+    @cached_property
+    def _cross(self) -> FloatArray:
+        crossed: FloatArray = self._difference.T @ self.crystal
+        crossed /= np.float32(len(self.crystal))
+        return crossed
+
+    def corrected(self, weights: FloatArray) -> FloatArray:
+        """W* of float32 (rows, width) rotated weights."""
+        rows, width = weights.shape
+        if width > WIDE:
+            return weights + self._step_from_tokens(weights)
+        count = np.float32(len(self.crystal))
+        # Whichever order of the products is cheaper: W (d x'^T), or (W d) x'^T.
+        if rows > width:
+            wanted = weights @ self._cross
+            if self.drift is not None:
+                wanted += self.drift.T @ self.crystal / count
+        else:
+            wanted = self._missed(weights, slice(None)).T @ self.crystal / count
+        if not wanted.any():
+            return weights
+        step = np.linalg.solve(damped(self.moments, self.ridge), wanted.T)
+        return np.ascontiguousarray(weights + step.T, np.float32)
+
+    def _missed(self, weights: FloatArray, rows: slice) -> FloatArray:
+        """What the outputs of some tokens lack, float32 (tokens, rows of the matrix)."""
+        missed: FloatArray = (self.original[rows] - self.crystal[rows]) @ weights.T
+        return missed if self.drift is None else missed + self.drift[rows]
+
+    def _step_from_tokens(self, weights: FloatArray) -> FloatArray:
+        """The same step from fewer tokens than columns: ridge regression in its dual form, whose
+        system has a row per token. A choice of tokens keeps it small.
+        """
+        chosen = slice(None, None, -(-len(self.crystal) // MOST_TOKENS))
+        x, missed = self.crystal[chosen], self._missed(weights, chosen)
+        products = x @ x.T
+        ridge = self.ridge * float(np.trace(products)) / x.shape[1]
+        products[np.diag_indices(len(x))] += np.float32(max(ridge, 1e-12))
+        return np.asarray((x.T @ np.linalg.solve(products, missed)).T, np.float32)

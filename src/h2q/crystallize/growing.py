@@ -1,0 +1,138 @@
+"""A layer that grows while it is run for the first time.
+
+The original layer has run before and its inputs were kept. Then the same definition runs on the
+crystal's stream; each group of matrices is coded at the moment its input is known, and answers with
+its planes. So every matrix is shaped by what it will really read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from h2q import kernels
+from h2q.codec.planes import Plane
+from h2q.core.architecture import Part, TensorSpec, parts
+from h2q.core.errors import SourceError
+from h2q.crystallize.correction import Inputs
+from h2q.crystallize.moments import FloatArray
+from h2q.crystallize.towers import Costs, Encoded, Matrix, TowerPlan, encode_tower
+from h2q.engine.load import PlaneWeights
+from h2q.engine.projections import Joined, PlaneProjection, Projection
+from h2q.geometry.rotation import rotation
+from h2q.sources import Source
+
+Report = Callable[[str, float], bool]  # name of a part, share done; False stops
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A coded part. costs: float64 (planes + 1, rows), what each row's error costs with none, one,
+    two of its planes; mse: of the whole stack, relative to the power of the weights.
+    """
+
+    planes: tuple[Plane, ...]
+    costs: Costs
+    mse: float
+
+
+def grow_part(
+    name: str, matrix: Matrix, plan: TowerPlan, report: Callable[[float], bool] | None = None
+) -> Grown:
+    """All planes of one part. Raises what encode_tower raises."""
+    tower: list[Encoded] = encode_tower(matrix, plan, report)
+    costs = np.stack([matrix.costs, *(encoded.costs for encoded in tower)])
+    return Grown(tuple(encoded.plane for encoded in tower), costs, tower[-1].mse)
+
+
+def read_rotated(source: Source, name: str, seed: int) -> FloatArray:
+    """W R^T, float32 (rows, cols). Raises SourceError when a weight is not finite."""
+    weights = np.ascontiguousarray(source.tensor(name), np.float32)
+    if not np.isfinite(weights).all():
+        raise SourceError("The tensor holds a value that is not finite.", where=name)
+    return kernels.rotate(weights, rotation(seed, weights.shape[1]))
+
+
+class GrowingLayer(PlaneWeights):
+    """Weights of one layer that do not exist yet. `seen` holds the original's inputs by `reads`
+    name and loses them as they are used; `drift` is the original's stream minus the crystal's where
+    the layer begins. `grown` fills with the coded parts.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        seed: int,
+        plans: dict[str, TowerPlan],
+        table: dict[str, TensorSpec],
+        seen: dict[str, FloatArray],
+        drift: FloatArray,
+        ridge: float,
+        report: Report,
+    ) -> None:
+        super().__init__(self._of, lambda name: np.asarray(source.tensor(name), np.float32), seed)
+        self.source, self.seed, self.plans, self.table = source, seed, plans, table
+        self.seen, self.drift, self.ridge, self.report = seen, drift, ridge, report
+        self.grown: dict[str, Grown] = {}
+
+    def _of(self, name: str) -> tuple[Plane, ...]:
+        return self.grown[name].planes
+
+    def projection(self, names: Sequence[str]) -> Projection:
+        return _Growing(self, names)
+
+    def head(self, tensor: TensorSpec) -> Projection:
+        return Joined(_Growing(self, [tensor.name]))
+
+    def grow(self, names: Sequence[str], x: FloatArray) -> PlaneProjection:
+        """Code matrices that read x, float32 (T, width), and keep the drift up to date."""
+        first = self.table[names[0]]
+        adds = first.adds
+        turn = rotation(self.seed, x.shape[1])
+        inputs = Inputs(
+            reads=first.reads,
+            original=kernels.rotate(self.seen.pop(first.reads), turn),
+            crystal=kernels.rotate(np.ascontiguousarray(x), turn),
+            drift=self.drift if adds else None,
+            ridge=self.ridge,
+        )
+        shapes: dict[float, FloatArray] = {}
+        stacks: dict[str, tuple[Plane, ...]] = {}
+        answer: FloatArray | None = None
+        for name in names:
+            weights = read_rotated(self.source, name, self.seed)
+            if adds:
+                answer = inputs.original @ weights.T
+            wanted = inputs.corrected(weights)
+            for part in parts(self.table[name]):
+                matrix = Matrix(part.name, _rows(wanted, part), inputs.moments, shapes)
+                self.grown[part.name] = grow_part(
+                    part.name, matrix, self.plans[part.name], self._report(part.name)
+                )
+                stacks[part.name] = self.grown[part.name].planes
+        projection = PlaneProjection(stacks, turn)
+        if answer is not None:
+            self.drift = self.drift + (answer - projection(x)[0])
+        return projection
+
+    def _report(self, name: str) -> Callable[[float], bool]:
+        return lambda share: self.report(name, share)
+
+
+class _Growing:
+    """Grows at the first call, then answers with planes."""
+
+    def __init__(self, layer: GrowingLayer, names: Sequence[str]) -> None:
+        self.layer, self.names = layer, tuple(names)
+        self.planes: PlaneProjection | None = None
+
+    def __call__(self, x: FloatArray) -> list[FloatArray]:
+        if self.planes is None:
+            self.planes = self.layer.grow(self.names, x)
+        return self.planes(x)
+
+
+def _rows(weights: FloatArray, part: Part) -> FloatArray:
+    return weights[part.begin : part.begin + part.shape[0]]

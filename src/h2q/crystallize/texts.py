@@ -1,0 +1,113 @@
+"""The texts a growth needs: to calibrate on, to judge plans on, to certify on. Sampled from the
+model itself unless the person brings one to calibrate on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from h2q.core.architecture import coded, tensors
+from h2q.core.errors import TextError
+from h2q.core.events import Progress, ProgressListener
+from h2q.core.memory import free_bytes
+from h2q.crystallize.growing import read_rotated
+from h2q.crystallize.moments import TokenArray
+from h2q.crystallize.options import Options
+from h2q.crystallize.sampling import cut_text, sample_text
+from h2q.crystallize.towers import Matrix, add_plane
+from h2q.engine import Model, load_original
+from h2q.engine.load import PlaneWeights, build
+from h2q.sources import Source
+from h2q.text import Tokenizer
+
+# Each use has its own seeds; those of the certificate are never used for anything else.
+CALIBRATION_SEED, MEASURE_SEED = 1_000, 3_000
+TEMPERATURES = (1.0, 0.8, 1.0)  # of calibration texts, in turn
+MARGIN = 1.3  # memory that running the original takes, relative to its weights in float32
+OWN_TEXT, SAMPLED = "a given text", "text sampled from the original"
+DRAFTED = "text sampled from a two-bit draft: the original does not fit into memory"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """int64 (texts, length) tokens each. `judged` is what plans are compared on, `measured` what
+    the certificate is about. `calibrated_on` and `measured_on` say in words what they are.
+    """
+
+    calibration: TokenArray
+    judged: TokenArray
+    measured: TokenArray
+    calibrated_on: str
+    measured_on: str
+
+
+def gather_texts(source: Source, options: Options, listener: ProgressListener) -> Texts:
+    """Sample what is needed. Raises TextError when the person's text is too short or the tokenizer
+    does not fit.
+    """
+    tokenizer = Tokenizer.from_json(source.tokenizer_json())
+    tokenizer.require_fit(source.spec.vocab_size)
+    sizes = options.sizes(parameters(source))
+    model, calibrated_on = _speaker(source, options, listener)
+    own, streams = options.calibration, sizes.calibration_streams
+    if own is not None:
+        streams, calibrated_on = 0, OWN_TEXT
+        ids = tokenizer.encode(own, special=False)
+        if len(ids) < 2:
+            raise TextError("The calibration text is too short.", fix="Bring a longer one.")
+    heat = [TEMPERATURES[i % len(TEMPERATURES)] for i in range(streams)]
+    sampled = sample_text(
+        model,
+        streams + sizes.judged_streams,
+        sizes.calibration_length,
+        CALIBRATION_SEED + options.seed,
+        heat + [1.0] * sizes.judged_streams,
+        progress=lambda share: listener(Progress("sample text", share, 1)),
+    )
+    calibration, judged = sampled[:streams], sampled[streams:]
+    if own is not None:
+        limit = sizes.calibration_streams * sizes.calibration_length
+        calibration = cut_text(ids, source.spec, sizes.calibration_length, limit)
+    measured = sample_text(
+        model,
+        sizes.measured_streams,
+        sizes.measured_length,
+        MEASURE_SEED + options.seed,
+        progress=lambda share: listener(Progress("sample measuring text", share, 1)),
+    )
+    fits = calibrated_on != DRAFTED
+    return Texts(calibration, judged, measured, calibrated_on, SAMPLED if fits else DRAFTED)
+
+
+def parameters(source: Source) -> int:
+    """Numbers in all tensors."""
+    return sum(math.prod(t.shape) for t in tensors(source.spec))
+
+
+def _speaker(source: Source, options: Options, listener: ProgressListener) -> tuple[Model, str]:
+    """The original where it fits into memory, else a draft of it."""
+    if 4 * parameters(source) * MARGIN < free_bytes():
+        return load_original(source), SAMPLED
+    return draft(source, options.seed, listener), DRAFTED
+
+
+def draft(source: Source, seed: int, listener: ProgressListener) -> Model:
+    """Two bits a weight, shaped by nothing: good enough to tell what texts look like."""
+    stacks, done = {}, 0
+    todo = coded(source.spec)
+    total = sum(math.prod(part.shape) for part in todo)
+    rotated, name = np.zeros((0, 0), np.float32), ""
+    for part in todo:
+        if part.tensor.name != name:
+            name, rotated = part.tensor.name, read_rotated(source, part.tensor.name, seed)
+        rows = rotated[part.begin : part.begin + part.shape[0]]
+        stacks[part.name] = (add_plane(Matrix(part.name, rows), None, 2, 0.0).plane,)
+        done += math.prod(part.shape)
+        listener(Progress("encode a draft", done, total, "weights"))
+    norms = PlaneWeights(
+        stacks.__getitem__, lambda n: np.asarray(source.tensor(n), np.float32), seed
+    )
+    return build(source.spec, norms)

@@ -1,0 +1,228 @@
+"""Certificates: their parts, and measuring them again."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from certificates import LENGTH, STREAMS, decoded, drawings
+from h2q.core.errors import CrystalError
+from h2q.core.events import silent
+from h2q.crystal import Crystal, open_crystal
+from h2q.crystallize import compare, sample_text
+from h2q.crystallize.certificate import tensor_spectra, text_entry, tokens_sha256
+from h2q.crystallize.evaluate import log_probabilities
+from h2q.crystallize.recheck import HEADLINE, judge, recheck
+from h2q.crystallize.texts import DRAFTED, MEASURE_SEED, draft
+from h2q.engine import load_crystal, load_original
+from h2q.geometry.rotation import rotate, rotation
+from h2q.sources import Source, open_source
+from test_commands import document, h2q
+
+
+def test_spectra_of_the_tensors(stated: dict[str, Any]) -> None:
+    for row in stated["layers"]:
+        shift = row["spectral_shift"]
+        assert row["singular_shift"] > 0
+        assert shift["total"] > 0
+        assert 0 < shift["largest"] <= shift["of"] <= 256
+        assert len(shift["curve"]) == 32
+        assert shift["sketch"] is None
+        assert row["incoherence"]["after"] > 1
+    # Corrected targets may move a few tensors far; most stay near the original.
+    assert np.median([row["singular_shift"] for row in stated["layers"]]) < 0.2
+    incoherences = [row["incoherence"] for row in stated["layers"]]
+    means = [np.mean([i[when] for i in incoherences]) for when in ("before", "after")]
+    assert means[1] < means[0]
+
+
+def test_fewer_planes_move_the_spectrum_further(seed_crystal: Crystal, seed_source: Source) -> None:
+    names = [name for group in seed_crystal.rank for name, _ in group]
+    name = next(name for name in names if "layers" in name)
+    weights = np.asarray(seed_source.tensor(name), np.float32)
+    turned = rotate(weights, rotation(seed_crystal.rotation_seed, weights.shape[1]))
+    shifts = [
+        tensor_spectra(turned, decoded(seed_crystal.planes(name, groups)), weights)
+        for groups in (0, None)
+    ]
+    assert shifts[1]["spectral_shift"]["total"] < shifts[0]["spectral_shift"]["total"]
+    assert shifts[1]["singular_shift"] < shifts[0]["singular_shift"]
+
+
+def test_large_tensors_are_sketched_and_say_so() -> None:
+    wide = np.random.default_rng(0).standard_normal((1100, 4200)).astype(np.float32)
+    found = tensor_spectra(wide, 1.1 * wide, wide)
+    assert found["spectral_shift"]["sketch"] == [1024, 4096]
+    assert found["spectral_shift"]["of"] == 1024
+    assert found["singular_shift"] == pytest.approx(0.1, rel=1e-4)
+    assert found["spectral_shift"]["total"] == pytest.approx(0.21, rel=1e-3)
+    zeros = np.zeros((4, 4), np.float32)
+    assert tensor_spectra(zeros, zeros, zeros)["spectral_shift"]["total"] == 0
+
+
+def test_the_hash_of_a_text_is_that_of_its_ids() -> None:
+    tokens = np.array([[1, 2], [3, 1 << 33]], np.int64)
+    expected = hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest()
+    assert tokens_sha256([tokens]) == expected
+    assert tokens_sha256([tokens[:1], tokens[1:]]) == expected
+    entry = text_entry("x", tokens, "y", [tokens])
+    assert (entry["tokens"], entry["streams"], entry["length"]) == (2, 2, 2)
+    assert (entry["calibration_tokens"], entry["calibration_sha256"]) == (4, expected)
+
+
+def test_divergences_of_single_tokens(seed_crystal: Crystal, seed_source: Source) -> None:
+    """Percentile and maximum over tokens, against divergences computed apart."""
+    original, crystal = load_original(seed_source), load_crystal(seed_crystal, 0)
+    tokens = sample_text(original, 3, 200, seed=4)
+    (found,) = compare(original, [crystal], tokens)
+    truth, guess = (log_probabilities(model, tokens).astype(float) for model in (original, crystal))
+    each = (np.exp(truth) * (truth - guess)).sum(axis=1)
+    assert found.kl_mean == pytest.approx(each.mean(), rel=1e-4)
+    assert found.kl_p99 == pytest.approx(np.percentile(each, 99), rel=1e-3)
+    assert found.kl_max == pytest.approx(each.max(), rel=1e-3)
+    assert found.to_json()["kl_p99"] == found.kl_p99 < found.kl_max
+
+
+def test_a_true_certificate_is_confirmed(
+    seed_path: Path, stated: dict[str, Any], seed_source: Source
+) -> None:
+    found = recheck(open_crystal(seed_path), stated, seed_source)
+    assert found.same_text is True
+    assert found.wrong == []
+    names = {figure.name for figure in found.figures}
+    assert {"bytes", "ratio_fp32", "quality", "kl_p99", "kl_max", "top1_agreement"} <= names
+    assert len(found.measured) == len(stated["prefixes"])
+
+
+def test_a_text_of_a_draft_is_sampled_from_the_draft(
+    seed_path: Path, stated: dict[str, Any], seed_source: Source
+) -> None:
+    crystal = open_crystal(seed_path)
+    speaker = draft(seed_source, crystal.rotation_seed, silent)
+    tokens = sample_text(speaker, STREAMS, LENGTH, seed=MEASURE_SEED + crystal.rotation_seed)
+    truth = load_original(seed_source)
+    models = [load_crystal(crystal, count) for count in range(len(crystal.rank) + 1)]
+    results = compare(truth, models, tokens)
+    for row, result in zip(stated["prefixes"], results, strict=True):
+        row |= result.to_json()
+    stated |= {key: stated["prefixes"][-1][key] for key in HEADLINE}
+    stated["text"] = text_entry(DRAFTED, tokens, "text", [])
+    found = recheck(crystal, stated, seed_source)
+    assert found.same_text is True
+    assert found.wrong == []
+
+
+EDITS = [
+    ("quality", lambda c: c["prefixes"][-1].update(quality=c["prefixes"][-1]["quality"] + 0.01)),
+    ("kl_mean", lambda c: c["prefixes"][1].update(kl_mean=c["prefixes"][1]["kl_mean"] * 0.97)),
+    ("kl_p99", lambda c: c["prefixes"][0].update(kl_p99=c["prefixes"][0]["kl_p99"] * 0.9)),
+    ("bytes", lambda c: c["prefixes"][0].update(bytes=c["prefixes"][0]["bytes"] - 1)),
+    ("quality", lambda c: c.update(quality=0.99)),
+    ("ratio_fp32", lambda c: c.update(ratio_fp32=25.0)),
+    ("crystal_bytes", lambda c: c.update(crystal_bytes=c["crystal_bytes"] // 2)),
+]
+
+
+def test_edits_are_caught(seed_path: Path, stated: dict[str, Any], seed_source: Source) -> None:
+    crystal = open_crystal(seed_path)
+    measured = recheck(crystal, stated, seed_source).measured
+    for name, edit in EDITS:
+        edited = copy.deepcopy(stated)
+        edit(edited)
+        found = judge(crystal, edited, measured, same_text=True)
+        assert name in {figure.name for figure in found.wrong}
+
+
+def test_another_text_widens_the_tolerances_and_says_so(
+    seed_path: Path, stated: dict[str, Any], seed_source: Source
+) -> None:
+    stated["text"]["sha256"] = "0" * 64
+    found = recheck(open_crystal(seed_path), stated, seed_source)
+    assert found.same_text is False
+    assert found.wrong == []
+    assert {f.name for f in found.figures if f.tolerance is None} == {"kl_max"}
+    for row in stated["prefixes"]:
+        row["kl_mean"] /= 3
+    wrong = judge(open_crystal(seed_path), stated, found.measured, same_text=False).wrong
+    assert "kl_mean" in {figure.name for figure in wrong}
+
+
+def test_another_sample_of_the_text_lies_within_the_wide_tolerances(
+    seed_path: Path, stated: dict[str, Any], seed_source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where the sampled text parts: the same source, other tokens, measured."""
+    from h2q.crystallize import recheck as module
+
+    monkeypatch.setattr(module, "MEASURE_SEED", 123_456)
+    found = recheck(open_crystal(seed_path), stated, seed_source)
+    assert found.same_text is False
+    assert found.wrong == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"prefixes": []},
+        {"prefixes": 5},
+        {"text": None},
+        {"text": {"streams": 2}},
+        {"text": {"streams": 1 << 40, "length": 256}},
+        {"text": {"streams": True, "length": 256}},
+        {"quality": "good"},
+    ],
+)
+def test_a_certificate_that_cannot_be_measured_is_refused(
+    seed_path: Path, stated: dict[str, Any], seed_source: Source, broken: dict[str, Any]
+) -> None:
+    with pytest.raises(CrystalError, match="certificate"):
+        recheck(open_crystal(seed_path), {**stated, **broken}, seed_source)
+
+
+def test_the_commands(seed_path: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
+    page = tmp_path / "page.html"
+    shown = h2q("show", seed_path, "--certificate", "--html", page)
+    assert shown.returncode == 0, shown.stderr
+    assert "growth of the error" in shown.stdout
+    assert len(drawings(page.read_text())) == 7
+    assert h2q("show", seed_path, "--html", tmp_path / "no" / "page.html").returncode == 8
+
+    arguments = ("--quality", "--against", "seed", "--json")
+    found = document(h2q("verify", seed_path, *arguments))
+    assert found["ok"] is True
+    assert found["quality"]["same_text"] is True
+    assert all(figure["ok"] for figure in found["quality"]["figures"])
+
+    forged = tmp_path / "forged.crystal"
+    shutil.copytree(seed_path, forged)
+    stated["prefixes"][-1]["quality"] = stated["quality"] = 0.999
+    (forged / "certificate.json").write_text(json.dumps(stated))
+    assert h2q("verify", forged).returncode == 0
+    result = h2q("verify", forged, *arguments)
+    assert result.returncode == 9
+    assert "0.999 stated" in result.stderr
+    assert h2q("verify", forged, "--quality").returncode == 2
+    assert h2q("verify", forged, "--against", "seed").returncode == 2
+
+
+def test_against_another_model(seed_path: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
+    """The right shape, other weights: the text is another one and the figures are wrong."""
+    from checkpoints import WEIGHTS, Stored, read_stored, write_stored
+    from conftest import SEED
+
+    other = tmp_path / "other"
+    shutil.copytree(SEED, other)
+    tensors = read_stored(other / WEIGHTS)
+    for name, tensor in tensors.items():
+        if "up_proj" in name:
+            tensors[name] = Stored(tensor.dtype, tensor.shape, bytes(len(tensor.data)))
+    write_stored(other / WEIGHTS, tensors)
+    found = recheck(open_crystal(seed_path), stated, open_source(other))
+    assert found.same_text is False
+    assert {"quality", "kl_mean"} <= {figure.name for figure in found.wrong}

@@ -1,0 +1,167 @@
+"""The stability controller, on linear maps of known growth and on the seed model with a planted
+fault.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+import h2q
+from h2q.core.errors import QualityError, UsageError
+from h2q.crystal import Crystal
+from h2q.crystallize import measure_growth, sample_text
+from h2q.crystallize.stability import EMBEDDING, SpectralStabilityController, hidden_states
+from h2q.engine import Model, load_crystal, load_original
+from h2q.engine.projections import DenseEmbedding, DenseProjection
+from h2q.sources import Source
+
+
+@pytest.fixture(scope="module")
+def original(seed_source: Source) -> Model:
+    return load_original(seed_source)
+
+
+@pytest.fixture(scope="module")
+def tokens(original: Model) -> np.ndarray:
+    return sample_text(original, 2, 96, seed=77)
+
+
+def corrupted(model: Model, layer: int, noise: float) -> Model:
+    """The same network with noise on one layer's weights, relative to their deviation."""
+    broken = copy.copy(model)
+    broken.layers = list(model.layers)
+    rng = np.random.default_rng(layer)
+    projections = {}
+    for name in ("qkv", "o", "gate_up", "down"):
+        old = getattr(model.layers[layer], name)
+        weights = [
+            w + (noise * w.std() * rng.standard_normal(w.shape)).astype(np.float32)
+            for w in old.weights
+        ]
+        projections[name] = DenseProjection(old.names, weights)
+    broken.layers[layer] = type(model.layers[layer])(
+        **{**model.layers[layer].__dict__, **projections}
+    )
+    return broken
+
+
+def everywhere(model: Model, noise: float) -> Model:
+    """Noise on every layer and on the embedding, as a crystal has it."""
+    for layer in range(len(model.layers)):
+        model = corrupted(model, layer, noise)
+    assert isinstance(model.embedding, DenseEmbedding)
+    rows = model.embedding.rows
+    rng = np.random.default_rng(99)
+    noisy = rows + (noise * rows.std() * rng.standard_normal(rows.shape)).astype(np.float32)
+    model.embedding = DenseEmbedding(noisy)
+    return model
+
+
+def test_the_public_name() -> None:
+    assert h2q.SpectralStabilityController is SpectralStabilityController
+
+
+def test_exponents_of_linear_maps_are_the_logs_of_their_gains() -> None:
+    """The error is stretched by a known gain in every layer, the state keeps its norm."""
+    gains = [1.5, 0.5, 3.0, 1.0]
+    controller = SpectralStabilityController()
+    rng = np.random.default_rng(0)
+    state = rng.standard_normal((40, 16)).astype(np.float32)
+    error = 0.01 * rng.standard_normal((40, 16)).astype(np.float32)
+    controller.observe(EMBEDDING, state, state + error)
+    for layer, gain in enumerate(gains):
+        turn, _ = np.linalg.qr(rng.standard_normal((16, 16)))
+        state = (state @ turn).astype(np.float32)
+        error = (gain * error @ turn).astype(np.float32)
+        controller.observe(layer, state, state + error)
+    found = controller.depth_growth()
+    assert list(found.values()) == pytest.approx(list(np.log(gains)), abs=1e-3)
+
+
+def test_growth_over_tokens_is_the_slope_of_the_log_error() -> None:
+    """Observed in two parts, of two rows: only sums are kept."""
+    controller = SpectralStabilityController()
+    positions = np.arange(50)
+    for row in range(2):
+        state = np.random.default_rng(row).standard_normal((50, 8)).astype(np.float32)
+        error = state * np.exp(0.03 * positions - 4)[:, None].astype(np.float32)
+        for part in (slice(0, 20), slice(20, 50)):
+            controller.observe(0, state[part], (state + error)[part], positions[part])
+    assert controller.token_growth() == pytest.approx(0.03, rel=1e-3)
+    assert controller.token_growth(5) is None
+
+
+@pytest.mark.parametrize("layer", [0, 2, 5])
+def test_a_planted_fault_is_found_and_comes_first(
+    original: Model, tokens: np.ndarray, layer: int
+) -> None:
+    """Everything a little wrong, one layer very wrong."""
+    broken = corrupted(everywhere(original, 0.05), layer, 1.0)
+    controller = measure_growth(original, broken, tokens)
+    assert controller.unstable() == [layer]
+    values = controller.priorities(range(6))
+    assert max(values, key=lambda key: values[key]) == layer
+    assert values[layer] > 1
+    assert all(values[other] == 1 for other in values if other != layer)
+
+
+def test_a_fault_in_an_otherwise_exact_model(original: Model, tokens: np.ndarray) -> None:
+    controller = measure_growth(original, corrupted(original, 3, 0.5), tokens)
+    assert controller.unstable() == [3]
+    errors = controller.relative_errors()
+    assert errors[2] == 0
+    assert errors[3] > 0.01
+
+
+def test_healthy_layers_are_not_flagged(
+    original: Model, tokens: np.ndarray, seed_crystal: Crystal
+) -> None:
+    noisy = everywhere(original, 0.05)
+    for crystal in (load_crystal(seed_crystal, 0), load_crystal(seed_crystal), noisy):
+        controller = measure_growth(original, crystal, tokens)
+        assert controller.unstable() == []
+        assert set(controller.priorities(range(6)).values()) == {1.0}
+        entry = controller.to_json()
+        assert len(entry["depth"]) == len(entry["relative_error"]) == 6
+        assert all(0 < value < 1 for value in entry["relative_error"])
+        assert math.isfinite(entry["tokens"])
+        assert entry["bound"] > max(entry["depth"])
+    assert measure_growth(original, original, tokens).unstable() == []
+
+
+def test_an_absolute_bound_holds_besides(original: Model, tokens: np.ndarray) -> None:
+    controller = SpectralStabilityController(absolute=-10.0)
+    states = hidden_states(original, tokens[0])
+    for layer, state in states.items():
+        controller.observe(layer, state, 1.1 * state)
+    assert controller.bound() == -10
+    assert sorted(controller.unstable()) == list(range(6))
+
+
+def test_the_observer_sees_the_stream_and_changes_nothing(
+    original: Model, tokens: np.ndarray
+) -> None:
+    expected = original.forward(tokens, original.new_cache(2))
+    states = hidden_states(original, tokens[0])
+    assert list(states) == [EMBEDDING, *range(6)]
+    assert {state.shape for state in states.values()} == {(96, original.spec.hidden_size)}
+    assert original.hidden_observer is None
+    np.testing.assert_array_equal(original.forward(tokens, original.new_cache(2)), expected)
+
+
+def test_nonsense_is_refused(original: Model) -> None:
+    controller = SpectralStabilityController()
+    good = np.ones((2, 4), np.float32)
+    with pytest.raises(UsageError, match="compared"):
+        controller.observe(0, good, np.ones((3, 4), np.float32))
+    with pytest.raises(QualityError, match="finite"):
+        controller.observe(0, good, np.full((2, 4), np.inf, np.float32))
+    with pytest.raises(UsageError):
+        SpectralStabilityController(deviations=0)
+    assert controller.unstable() == []
+    assert controller.bound() is None
+    assert controller.priorities([1]) == {1: 1.0}
