@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from h2q.crystallize.correction import Inputs
+from h2q.crystallize.correction import MOST_TOKENS, WIDE, Inputs
 
 TOKENS, WIDTH, RIDGE = 90, 24, 0.1
 ROWS = (8, 24, 40)  # fewer than the width, as many, more: both orders of the products
@@ -93,3 +93,20 @@ def test_a_large_ridge_holds_the_weights() -> None:
     inputs, weights = streams(16, True)
     held = Inputs("in", inputs.original, inputs.crystal, inputs.drift, 1e6)
     np.testing.assert_allclose(held.corrected(weights), weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [50, MOST_TOKENS + 10])
+def test_wide_matrices_are_corrected_by_tokens(tokens: int) -> None:
+    """The normal equations hold: step (H' + ridge) = W D + R, of the tokens that are chosen."""
+    width, draw = WIDE + 16, np.random.default_rng(tokens)
+    original = draw.standard_normal((tokens, width), np.float32)
+    crystal = original + np.float32(0.3) * draw.standard_normal((tokens, width), np.float32)
+    drift = draw.standard_normal((tokens, 4), np.float32)
+    weights = draw.standard_normal((4, width), np.float32)
+    step = (Inputs("in", original, crystal, drift, RIDGE).corrected(weights) - weights).astype(float)
+    chosen = slice(None, None, 1 if tokens <= MOST_TOKENS else 2)
+    x, count = crystal[chosen].astype(float), len(crystal[chosen])
+    missed = (original[chosen].astype(float) - x) @ weights.T + drift[chosen]
+    right = missed.T @ x / count
+    left = step @ x.T @ x / count + RIDGE * np.mean(x**2) * step
+    np.testing.assert_allclose(left, right, atol=2e-3 * np.abs(right).max())

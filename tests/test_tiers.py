@@ -145,7 +145,7 @@ def written(
 
 @pytest.mark.parametrize("spec", SPECS, ids=["one part", "tiers", "untied"])
 @pytest.mark.parametrize(("most", "shards"), [(1, 1), (2, 1), (4, 3), (4, 40)])
-def test_bytes_are_foretold_exactly(spec: ModelSpec, most: int, shards: int, tmp_path: Path) -> None:
+def test_bytes_are_foretold(spec: ModelSpec, most: int, shards: int, tmp_path: Path) -> None:
     """Of every prefix, against the files, whatever the heights and the order of the planes."""
     draw = np.random.default_rng(100 * most + shards)
     target = tmp_path / "some.crystal"

@@ -32,6 +32,15 @@ CLOSE = 0.05  # of the wanted divergence: nearer is near enough
 Bits = dict[str, int]
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A grown candidate, what its planes were judged by, what was seen while it grew."""
+
+    found: Candidate
+    judge: Judge
+    controller: SpectralStabilityController | None
+
+
 @dataclass
 class Search:
     """Finds the crystal for the options' target. `attempts` tells how it went."""
@@ -42,6 +51,7 @@ class Search:
     listener: ProgressListener
     attempts: list[dict[str, float]] = field(default_factory=list)
     controller: SpectralStabilityController | None = None
+    judge_of_planes: Judge = field(init=False)
 
     @property
     def options(self) -> Options:
@@ -109,69 +119,86 @@ class Search:
 
     def _for_quality(self, quality: float) -> Candidate:
         """Grow for a foretold divergence, measure, correct the forecast, again; keep the smallest
-        that holds.
+        that holds. Without one that holds it goes on, the forecast ever stricter, to the most bits
+        there are.
         """
         wanted = -math.log(min(quality, 1 - 1e-6))
-        aim, best, reached = wanted * 0.97, None, None
+        aim, caution = wanted * 0.97, 0.95
+        best: Trial | None = None
+        reached: tuple[Trial, float] | None = None
         tried: set[tuple[int, ...]] = set()
-        for _ in range(self.options.attempts):
+        while best is None or len(tried) < self.options.attempts:
             bits = plan_for_loss(self.judge, aim)
             if tuple(bits.values()) in tried:
-                break
+                if best is not None:
+                    break
+                aim *= caution  # so small a step does not change the plan
+                continue
             tried.add(tuple(bits.values()))
             found = self._grow(bits)
-            foretold = foretold_loss(self.judge, bits)
             result = found.judged(self._truth(0), self.texts.judged)
-            held = self._holds(found, result, quality, wanted)
+            off = self._divergence(found, result, wanted)
+            held = off <= wanted
             self.attempts.append(
                 {
-                    "foretold": foretold,
+                    "foretold": foretold_loss(self.judge, bits),
                     "kl_mean": result.kl_mean,
                     "bytes": found.sizes[-1],
                     "held": float(held),
                 }
             )
-            if reached is None or result.kl_mean < reached[1].kl_mean:
-                reached = found, result
+            if reached is None or off < reached[1]:
+                reached = self._trial(found), off
             if held:
-                found = self._shortest(found, quality, wanted)
-                if best is None or found.sizes[-1] < best.sizes[-1]:
-                    best = found
-                if result.kl_mean > wanted * (1 - CLOSE):
+                found = self._shortest(found, wanted)
+                if best is None or found.sizes[-1] < best.found.sizes[-1]:
+                    best = self._trial(found)
+                if off > wanted * (1 - CLOSE):
                     break
             elif all(count == max(TOWERS) for count in bits.values()):
                 break
-            aim *= min(2.0, max(0.25, wanted * (0.98 if held else 0.95) / result.kl_mean))
+            aim *= min(2.0, max(0.25, wanted * (0.98 if held else caution) / max(off, 1e-12)))
+            caution *= 1.0 if held else 0.95
         if best is not None:
-            return best
+            return self._taken(best)
         assert reached is not None
         if self.options.best_effort:
-            return reached[0]
+            return self._taken(reached[0])
         raise QualityError(
-            f"A quality of {quality:g} cannot be held: the best was a mean divergence of "
-            f"{reached[1].kl_mean:.4f} nats (quality {math.exp(-reached[1].kl_mean):.4f}) "
-            f"with {format_bytes(reached[0].sizes[-1])}.",
+            f"A quality of {quality:g} cannot be held: the best was {math.exp(-reached[1]):.6f} "
+            f"with {format_bytes(reached[0].found.sizes[-1])}.",
             fix="Ask for less, or take what can be had with --best-effort.",
         )
 
-    def _holds(self, found: Candidate, result: Comparison, quality: float, wanted: float) -> bool:
-        """On the judged text by divergence, on the certificate's by likelihood too."""
+    def _divergence(self, found: Candidate, result: Comparison, wanted: float) -> float:
+        """What must not exceed `wanted`, nats per token: the mean divergence on the judged text,
+        and where that is small enough the likelihood that the certificate's text loses.
+        """
         if result.kl_mean > wanted:
-            return False
-        return found.judged(self._truth(1), self.texts.measured).quality >= quality
+            return result.kl_mean
+        measured = found.judged(self._truth(1), self.texts.measured)
+        return max(result.kl_mean, measured.loss_crystal - measured.loss_original)
 
-    def _shortest(self, found: Candidate, quality: float, wanted: float) -> Candidate:
+    def _shortest(self, found: Candidate, wanted: float) -> Candidate:
         """The shortest prefix of the ranking that still holds, by bisection."""
         low, high = 0, len(found.steps)
         while low < high:
             middle = (low + high) // 2
             cut = found.cut(middle)
             result = cut.judged(self._truth(0), self.texts.judged)
-            if self._holds(cut, result, quality, wanted):
+            if self._divergence(cut, result, wanted) <= wanted:
                 high = middle
             else:
                 low = middle + 1
         return found.cut(high)
+
+    def _trial(self, found: Candidate) -> Trial:
+        return Trial(found, self.judge_of_planes, self.controller)
+
+    def _taken(self, trial: Trial) -> Candidate:
+        """What is told about the search is about this one, whichever came last."""
+        self.judge_of_planes, self.controller = trial.judge, trial.controller
+        return trial.found
 
     # Both.
 
