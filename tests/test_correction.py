@@ -103,7 +103,9 @@ def test_wide_matrices_are_corrected_by_tokens(tokens: int) -> None:
     crystal = original + np.float32(0.3) * draw.standard_normal((tokens, width), np.float32)
     drift = draw.standard_normal((tokens, 4), np.float32)
     weights = draw.standard_normal((4, width), np.float32)
-    step = (Inputs("in", original, crystal, drift, RIDGE).corrected(weights) - weights).astype(float)
+    step = (Inputs("in", original, crystal, drift, RIDGE).corrected(weights) - weights).astype(
+        float
+    )
     chosen = slice(None, None, 1 if tokens <= MOST_TOKENS else 2)
     x, count = crystal[chosen].astype(float), len(crystal[chosen])
     missed = (original[chosen].astype(float) - x) @ weights.T + drift[chosen]

@@ -15,8 +15,7 @@ from h2q.core.specs import ModelSpec
 from h2q.crystal import crystal_bytes, open_crystal
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize import ModelCrystallizationEngine, Options
-from h2q.crystallize.search import PROCESS_BYTES
-from h2q.crystallize.texts import parameters
+from h2q.crystallize.budget import PROCESS_BYTES, parameters
 from h2q.sources import Source
 from small_llamas import BRIEF, UNTIED, small_llama
 
@@ -54,7 +53,7 @@ def cache_bytes(spec: ModelSpec) -> int:
 )
 def test_bytes_hold(source: Source, tmp_path: Path, target: str, value: float | None) -> None:
     """No byte too many, and hardly a byte unused."""
-    count = parameters(source)
+    count = parameters(source.spec)
     budget = {
         "ratio": 4 * count / 12.0,
         "bits": 4.3 * count / 8,
@@ -77,7 +76,7 @@ def test_the_head_of_its_own_is_grown_too(tmp_path: Path) -> None:
     source = small_llama(tmp_path / "untied", UNTIED)
     options = replace(BRIEF, ratio=10.0)
     certificate, size = grown(source, tmp_path / "a.crystal", options)
-    assert size <= 4 * parameters(source) / 10
+    assert size <= 4 * parameters(source.spec) / 10
     names = [row["tensor"] for row in certificate["layers"]]
     assert names == [part.name for part in coded(source.spec)]
     assert names[-1].startswith("lm_head.weight.rows.")
@@ -106,7 +105,7 @@ def test_a_quality_is_held_by_the_certificate(source: Source, tmp_path: Path) ->
         attempts = certificate["plan"]["attempts"]
         assert attempts[-1]["held"] or any(attempt["held"] for attempt in attempts)
         sizes.append(size)
-    assert sizes[0] < sizes[1] < 4 * parameters(source) / 5
+    assert sizes[0] < sizes[1] < 4 * parameters(source.spec) / 5
 
 
 def test_a_quality_out_of_reach(source: Source, tmp_path: Path) -> None:

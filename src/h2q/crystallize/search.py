@@ -5,29 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from h2q.core.architecture import coded
 from h2q.core.errors import QualityError
 from h2q.core.events import ProgressListener
 from h2q.core.units import format_bytes
-from h2q.crystal.sizes import prefix_bytes
-from h2q.crystallize.allocate import (
-    TOWERS,
-    Judge,
-    foretold_loss,
-    plan_for_bytes,
-    plan_for_loss,
-)
+from h2q.crystallize.allocate import TOWERS, Judge, foretold_loss, plan_for_loss
+from h2q.crystallize.budget import budget_bytes, plan_within
 from h2q.crystallize.candidate import Candidate, measured_factors, ranked
 from h2q.crystallize.evaluate import Comparison
 from h2q.crystallize.growth import Growth
-from h2q.crystallize.options import Options
+from h2q.crystallize.options import DEFAULT_QUALITY, Options
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.stability import SpectralStabilityController
-from h2q.crystallize.texts import Texts, parameters
+from h2q.crystallize.texts import Texts
 
-PROCESS_BYTES = 80 << 20  # a talking process without weights and cache
-SERVED_CONTEXT = 4096
-SLACK = 256  # bytes by which headers may be longer than foretold
 CLOSE = 0.05  # of the wanted divergence: nearer is near enough
 Bits = dict[str, int]
 
@@ -59,63 +49,17 @@ class Search:
 
     def run(self) -> Candidate:
         """Raises QualityError where the target cannot be held (unless best effort)."""
-        wanted = self.options.wanted_quality
-        if wanted is None:
-            return self._for_bytes(self._budget())
-        return self._for_quality(wanted)
-
-    # Bytes.
-
-    def _budget(self) -> int:
-        options, spec = self.options, self.growth.source.spec
-        count = parameters(self.growth.source)
-        if options.ratio is not None:
-            return int(4 * count / options.ratio)
-        if options.bits is not None:
-            return int(options.bits * count / 8)
-        if options.size is not None:
-            return options.size
-        assert options.memory is not None
-        context = min(spec.max_position_embeddings, SERVED_CONTEXT)
-        heads = spec.num_hidden_layers * spec.num_key_value_heads * spec.head_dim
-        return options.memory - PROCESS_BYTES - 2 * 4 * heads * context
+        budget = budget_bytes(self.judge.spec, self.options)
+        if budget is not None:
+            return self._for_bytes(budget)
+        return self._for_quality(self.options.wanted_quality or DEFAULT_QUALITY)
 
     def _for_bytes(self, budget: int) -> Candidate:
-        least = self._whole_bytes({part.name: 1 for part in coded(self.judge.spec)})
-        if least > budget:
-            original = 4 * parameters(self.growth.source)
-            raise QualityError(
-                f"No crystal of this model fits {format_bytes(max(budget, 0))}: with one bit a "
-                f"weight it takes {format_bytes(least)}, a ratio of {original / least:.2f}.",
-                fix="Ask for more bytes.",
-            )
-        bits = self._plan(budget)
-        found = self._grow(bits)
+        found = self._grow(plan_within(self.judge, self.options, budget))
         count = len(found.steps)
         while count and found.cut(count).sizes[-1] > budget:
             count -= 1
         return found.cut(count)
-
-    def _plan(self, budget: int) -> Bits:
-        """The best plan whose files, headers included, fit."""
-        room = budget
-        for _ in range(8):
-            bits = plan_for_bytes(self.judge, room)
-            over = self._whole_bytes(bits) + SLACK - budget
-            if over <= 0 or room <= 0:
-                break
-            room -= max(over, 64)
-        return bits
-
-    def _whole_bytes(self, bits: Bits) -> int:
-        """Of the whole crystal of a plan."""
-        stacks = {name: TOWERS[count] for name, count in bits.items()}
-        planes = [(name, k) for name, stack in stacks.items() for k in range(1, len(stack))]
-        size = max(1, -(-len(planes) // self.options.groups))
-        cut = [planes[begin : begin + size] for begin in range(0, len(planes), size)]
-        return prefix_bytes(self.judge.spec, self.options.seed, stacks, cut)[-1]
-
-    # Quality.
 
     def _for_quality(self, quality: float) -> Candidate:
         """Grow for a foretold divergence, measure, correct the forecast, again; keep the smallest
@@ -208,9 +152,11 @@ class Search:
     def _grow(self, bits: Bits) -> Candidate:
         options, source = self.options, self.growth.source
         self.controller = SpectralStabilityController()
-        grown = self.growth.grow(bits, self.controller.observe)
+        grown = self.growth.grow(bits, self.controller)
         plain = replace(self.judge, factors={})
         found = ranked(source, options.seed, plain, grown, options.groups)
         factors = measured_factors(found, plain, self._truth(0), self.texts.judged, self.listener)
         self.judge_of_planes = replace(self.judge, factors=factors)
-        return ranked(source, options.seed, self.judge_of_planes, grown, options.groups)
+        layers = range(self.judge.spec.num_hidden_layers)
+        first = self.controller.priorities(layers)
+        return ranked(source, options.seed, self.judge_of_planes, grown, options.groups, first)
