@@ -81,11 +81,13 @@ def test_a_vocabulary_in_tiers_comes_back(tmp_path: Path) -> None:
             writer.add_planes(part.name, stack)
         writer.rank([[(name, 1)] for name in refined])
         writer.tokenizer(GGUFSource(tmp_path / "words.gguf").tokenizer_json())
+        writer.chat_template("{{ messages }}")
         writer.commit()
     crystal = open_crystal(path)
     for groups in range(len(crystal.rank) + 1):
         export_crystal(crystal, tmp_path / "out.gguf", "f32", groups, overwrite=True)
         opened = GGUFSource(tmp_path / "out.gguf")
+        assert opened.chat_template() == "{{ messages }}"
         for tensor in tensors(model.spec):
             expected = decoded(crystal, tensor.name, groups)
             np.testing.assert_allclose(opened.tensor(tensor.name), expected, atol=1e-6)
@@ -201,6 +203,11 @@ def test_what_stands_there_is_replaced_only_when_told(
         export_crystal(seed_crystal, diary, overwrite=True)
     with pytest.raises(UsageError, match="folder"):
         export_crystal(seed_crystal, tmp_path, overwrite=True)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.gguf")
+        with pytest.raises(UsageError, match="plain file"):
+            export_crystal(seed_crystal, tmp_path / "pipe.gguf", overwrite=True)
+        (tmp_path / "pipe.gguf").unlink()
     export_crystal(seed_crystal, target, "q8_0", overwrite=True)
     assert diary.read_text() == "dear diary"
     assert sorted(tmp_path.iterdir()) == [diary, target]

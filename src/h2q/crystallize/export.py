@@ -16,6 +16,7 @@ from h2q import kernels
 from h2q.core.architecture import TensorSpec, parts
 from h2q.core.errors import TextError, UsageError
 from h2q.core.events import ProgressListener, silent
+from h2q.core.files import read_bounded
 from h2q.crystal import Crystal
 from h2q.crystallize.export_gguf import (
     Exportable,
@@ -30,9 +31,6 @@ from h2q.crystallize.export_words import vocabulary
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 from h2q.text.tokenizer import MAX_TOKENIZER_BYTES
-
-TEMPLATE = "chat_template.jinja"
-MAX_TEMPLATE_BYTES = 16 << 20
 
 
 class CrystalWeights:
@@ -88,7 +86,7 @@ def export_crystal(
 
     Raises UsageError when there are not so many groups, the type is unknown or the target may not
     be replaced, TextError when the tokenizer has no form in GGUF, QualityError when a weight is too
-    large for the type, ResourceError when the disk is full.
+    large for the type, CrystalError when a shard is damaged, ResourceError when the disk is full.
     """
     if groups is not None and not 0 <= groups <= len(crystal.rank):
         raise UsageError(
@@ -103,7 +101,7 @@ def export_crystal(
         spec=crystal.spec,
         weights=CrystalWeights(crystal, groups),
         vocabulary=vocabulary(_text(crystal.tokenizer_path), crystal.spec),
-        chat_template=_template(crystal.path / TEMPLATE),
+        chat_template=crystal.chat_template(),
     )
     return write_gguf(target, model, chosen, progress)
 
@@ -129,16 +127,8 @@ def export_source(
     return write_gguf(target, model, chosen, progress)
 
 
-def _template(path: Path) -> str | None:
-    return _text(path, MAX_TEMPLATE_BYTES) if path.is_file() else None
-
-
-def _text(path: Path, limit: int = MAX_TOKENIZER_BYTES) -> str:
+def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > limit:
-            raise TextError(f"The file is larger than {limit:,} bytes.", where=path.name)
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise TextError(f"The file cannot be read: {error.strerror}.", where=path.name) from error
+        return read_bounded(path, MAX_TOKENIZER_BYTES, TextError).decode("utf-8")
     except UnicodeDecodeError as error:
         raise TextError("The file is not UTF-8 text.", where=path.name) from error

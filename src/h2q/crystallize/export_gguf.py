@@ -17,6 +17,7 @@ from h2q.core.architecture import TensorSpec, tensors
 from h2q.core.disk import replacement, writing
 from h2q.core.errors import QualityError, UsageError
 from h2q.core.events import Progress, ProgressListener, silent
+from h2q.core.files import plain_file
 from h2q.core.specs import ModelSpec
 from h2q.sources.gguf_names import file_rows, gguf_name
 from h2q.sources.gguf_vocabulary import SENTENCEPIECE, UNKNOWN, Vocabulary
@@ -108,7 +109,7 @@ def require_free(target: Path, overwrite: bool) -> None:
             where=target.name,
             fix="Choose another name, or replace it with --overwrite.",
         )
-    with writing("file", target.name), target.open("rb") as file:
+    with plain_file(target, UsageError) as (file, _):
         if file.read(len(MAGIC)) != MAGIC:
             raise UsageError(
                 "The target is not a GGUF file; it is not replaced.", where=target.name
