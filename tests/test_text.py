@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2q.core.errors import TextError
+from h2q.core.errors import Cancelled, TextError
 from h2q.text import Tokenizer
+from h2q.text.limits import failures
 
 SEED = Path(__file__).parent.parent / "src" / "h2q" / "assets" / "seed" / "tokenizer.json"
 # The library cuts two bytes off the second half of a merge that has only one: it panics.
@@ -55,3 +56,10 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tokenizer: Tokenizer) -> None:
     tokenizer.require_fit(tokenizer.vocab_size)
     with pytest.raises(TextError, match="do not belong together"):
         tokenizer.require_fit(tokenizer.vocab_size - 1)
+
+
+@pytest.mark.parametrize("stop", [Cancelled("Stopped."), MemoryError()])
+def test_a_stop_is_no_fault_of_the_tokenizer(stop: BaseException) -> None:
+    """Ctrl-C while the library works arrives as an exception of ours."""
+    with pytest.raises(type(stop)), failures("a text"):
+        raise stop

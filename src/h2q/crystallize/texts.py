@@ -52,10 +52,10 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
     tokenizer = Tokenizer.from_json(source.tokenizer_json())
     tokenizer.require_fit(source.spec.vocab_size)
     sizes = options.sizes(parameters(source.spec))
-    model, calibrated_on = _speaker(source, options, listener)
+    model, spoken = _speaker(source, options, listener)
     own, streams = options.calibration, sizes.calibration_streams
     if own is not None:
-        streams, calibrated_on = 0, OWN_TEXT
+        streams = 0
         ids = tokenizer.encode(own, special=False)
         if len(ids) < 2:
             raise TextError("The calibration text is too short.", fix="Bring a longer one.")
@@ -79,8 +79,7 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
         MEASURE_SEED + options.seed,
         progress=lambda share: listener(Progress("sample measuring text", share, 1)),
     )
-    fits = calibrated_on != DRAFTED
-    return Texts(calibration, judged, measured, calibrated_on, SAMPLED if fits else DRAFTED)
+    return Texts(calibration, judged, measured, spoken if own is None else OWN_TEXT, spoken)
 
 
 def _speaker(source: Source, options: Options, listener: ProgressListener) -> tuple[Model, str]:

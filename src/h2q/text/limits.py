@@ -17,7 +17,7 @@ from typing import Any
 
 import tokenizers
 
-from h2q.core.errors import TextError
+from h2q.core.errors import H2QError, TextError
 from h2q.core.safetensors_header import parse_json
 
 MAX_GROWTH = 64  # bytes that all rules together may write for one
@@ -31,6 +31,8 @@ def failures(what: str, where: str = "") -> Iterator[None]:
     """What the library raises, bare Exceptions and panics, which are none, becomes TextError."""
     try:
         yield
+    except (H2QError, MemoryError):  # a stop by the person among them
+        raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
             raise
