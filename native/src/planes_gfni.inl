@@ -9,7 +9,7 @@ typedef __m512i Four;
 
 template <int kBits>
 struct Decoder {
-  static constexpr int kSymbols = 8 / kBits, kLineBytes = kLineLanes;
+  static constexpr int kSymbols = 8 / kBits;
   __m512i outer[kSymbols], inner[kSymbols], biased, now, last, mixed;
 
   explicit H2Q_INLINE Decoder(const CodeTables& t) : Decoder(t, std::make_integer_sequence<int, kSymbols>{}) {}

@@ -11,7 +11,7 @@ typedef int8x16_t Four;
 
 template <int kBits>
 struct Decoder {
-  static constexpr int kSymbols = 8 / kBits, kLineBytes = kLineLanes, kStarts = 4 / kBits;
+  static constexpr int kSymbols = 8 / kBits, kStarts = 4 / kBits;
   struct AtOnce {};  // no registers are left for a line decoded ahead
   Bytes windows[kStarts][3], part[5];  // part: nibbles, the lowest of the newest byte first
   uint8x16x2_t levels;

@@ -4,7 +4,7 @@
 
 template <int kBits>
 struct Decoder {
-  static constexpr int kSymbols = 8 / kBits, kLineBytes = kLineLanes;
+  static constexpr int kSymbols = 8 / kBits;
   const CodeTables& tables;
   Bytes few, many, part[6];  // nibbles of three bytes, the lowest of the newest first
 

@@ -13,7 +13,7 @@ struct Sums {
 
 template <int kBits>
 struct Decoder {
-  static constexpr int kSymbols = 8 / kBits, kLineBytes = kLineLanes;
+  static constexpr int kSymbols = 8 / kBits;
   const int8_t* levels;
   uint32_t stream[kWidth];
 

@@ -53,6 +53,11 @@ class Part:
     begin: int
     shape: tuple[int, int]
 
+    @property
+    def rows(self) -> slice:
+        """The part's rows of its tensor."""
+        return slice(self.begin, self.begin + self.shape[0])
+
 
 def _llama(spec: ModelSpec) -> list[TensorSpec]:
     width, inner = spec.hidden_size, spec.intermediate_size

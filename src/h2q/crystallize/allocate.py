@@ -44,8 +44,7 @@ class Judge:
 
     def row_weights(self, part: Part) -> Rows:
         """Nats per token for each unit of a row's cost e H e^T, float64 (rows,)."""
-        rows = slice(part.begin, part.begin + part.shape[0])
-        tensor, found = part.tensor, self.sensitivity
+        tensor, rows, found = part.tensor, part.rows, self.sensitivity
         scale = 0.5 * self.factors.get(kind(part), 1.0)
         if tensor.name != EMBEDDING:
             return scale * found.rows[tensor.name][rows]
@@ -60,8 +59,7 @@ class Judge:
     def foretold(self, part: Part, bits: int) -> float:
         """Loss of a part at `bits` bits a weight before it is coded."""
         tensor, found = part.tensor, self.sensitivity
-        rows = slice(part.begin, part.begin + part.shape[0])
-        power = found.norms[tensor.name][rows]
+        power = found.norms[tensor.name][part.rows]
         shaping = 1.0
         if tensor.name != EMBEDDING:
             power = power * found.power[tensor.reads]

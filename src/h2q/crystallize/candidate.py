@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from h2q.core.architecture import coded
-from h2q.core.events import ProgressListener
+from h2q.core.events import Progress, ProgressListener
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize.allocate import Judge, groups, kind, plane_ladders
 from h2q.crystallize.evaluate import Comparison, compare
@@ -97,8 +97,6 @@ def measured_factors(
     """What the judge's gains of each kind of tensor must be multiplied by: the refinements of one
     kind are taken away and the whole network is measured.
     """
-    from h2q.core.events import Progress
-
     table = {part.name: part for part in coded(judge.spec)}
     full = candidate.heights
     gains: dict[str, float] = {}

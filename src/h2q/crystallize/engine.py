@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from h2q import kernels
-from h2q.core.architecture import coded, tensors
+from h2q.core.architecture import parts, tensors
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.memory import keep_freed_memory, peak_rss_bytes
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
@@ -20,7 +20,6 @@ from h2q.crystallize.budget import parameters, require_possible
 from h2q.crystallize.candidate import Candidate, plan_report
 from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
 from h2q.crystallize.evaluate import compare
-from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.growth import Growth
 from h2q.crystallize.journal import Journal, journal_key
 from h2q.crystallize.keeping import (
@@ -30,11 +29,11 @@ from h2q.crystallize.keeping import (
     kept_texts,
 )
 from h2q.crystallize.options import Options
-from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.search import Search
 from h2q.crystallize.sensitivity import measure_sensitivity
 from h2q.crystallize.texts import Texts, gather_texts
 from h2q.engine import load_crystal
+from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 from h2q.sources.fingerprint import fingerprint
 
@@ -67,8 +66,10 @@ class ModelCrystallizationEngine:
             Journal.beside(target, self._key()) as journal,
         ):
             with self._timed("texts"):
-                texts = kept_texts(journal) or gather_texts(source, options, progress)
-                keep_texts(journal, texts)
+                texts = kept_texts(journal)
+                if texts is None:
+                    texts = gather_texts(source, options, progress)
+                    keep_texts(journal, texts)
             with self._timed("measure sensitivity"):
                 search = self._prepare(texts, journal, progress)
             with self._timed("grow"):
@@ -90,10 +91,11 @@ class ModelCrystallizationEngine:
         source, options = self.source, self.options
         sizes = options.sizes(parameters(source.spec))
         rows = max(1, sizes.sensitivity_tokens // texts.calibration.shape[1])
-        found = kept_sensitivity(journal) or measure_sensitivity(
-            source, texts.calibration[:rows], options.seed, progress
-        )
-        keep_sensitivity(journal, found)
+        found = kept_sensitivity(journal)
+        if found is None:
+            calibration = texts.calibration[:rows]
+            found = measure_sensitivity(source, calibration, options.seed, progress)
+            keep_sensitivity(journal, found)
         judge = Judge(source.spec, found, options.embedding_identity, {})
         watched = [texts.judged, texts.measured]
         growth = Growth(
@@ -147,10 +149,9 @@ class ModelCrystallizationEngine:
     def _prefixes(
         self, staged: Crystal, search: Search, progress: ProgressListener
     ) -> list[dict[str, Any]]:
-        truth = Remembered(self.source, search.texts.measured, search.growth.hidden[1])
         models = [load_crystal(staged, count) for count in range(len(staged.rank) + 1)]
         results = compare(
-            truth,
+            search.truth(1),
             models,
             search.texts.measured,
             progress=lambda share: progress(Progress("measure prefixes", share, 1.0)),
@@ -169,29 +170,30 @@ class ModelCrystallizationEngine:
     def _layers(
         self, found: Candidate, search: Search, progress: ProgressListener
     ) -> list[dict[str, Any]]:
-        todo, heights, rows = coded(self.source.spec), found.heights, []
-        for index, part in enumerate(todo, 1):
-            grown, height = found.grown[part.name], heights[part.name]
-            part_rows = slice(part.begin, part.begin + part.shape[0])
-            plain = np.asarray(self.source.tensor(part.tensor.name), np.float32)[part_rows]
-            turned = read_rotated(self.source, part.tensor.name, self.options.seed)[part_rows]
-            stack = grown.planes[:height]
-            decoded = kernels.gather_rows(stack, np.arange(part.shape[0]))
-            losses = search.judge_of_planes.measured(part, grown)
-            shares = grown.costs.sum(axis=1) / max(float(grown.costs[0].sum()), 1e-30)
-            rows.append(
-                {
-                    "tensor": part.name,
-                    "bits": [plane.spec.bits for plane in stack],
-                    "base_error": float(shares[1]),
-                    "error": float(shares[height]),
-                    "mse": grown.mse,
-                    "gain": losses[1] - losses[height],
-                    "loss": losses[height],
-                    **tensor_spectra(turned, decoded, plain),
-                }
-            )
-            progress(Progress("measure spectra", index, len(todo)))
+        matrices = [t for t in tensors(self.source.spec) if t.kind != "norm"]
+        heights, rows = found.heights, []
+        for index, tensor in enumerate(matrices, 1):
+            plain = np.ascontiguousarray(self.source.tensor(tensor.name), np.float32)
+            turned = kernels.rotate(plain, rotation(self.options.seed, plain.shape[1]))
+            for part in parts(tensor):
+                grown, height = found.grown[part.name], heights[part.name]
+                stack = grown.planes[:height]
+                decoded = kernels.gather_rows(stack, np.arange(part.shape[0]))
+                losses = search.judge_of_planes.measured(part, grown)
+                shares = grown.costs.sum(axis=1) / max(float(grown.costs[0].sum()), 1e-30)
+                rows.append(
+                    {
+                        "tensor": part.name,
+                        "bits": [plane.spec.bits for plane in stack],
+                        "base_error": float(shares[1]),
+                        "error": float(shares[height]),
+                        "mse": grown.mse,
+                        "gain": losses[1] - losses[height],
+                        "loss": losses[height],
+                        **tensor_spectra(turned[part.rows], decoded, plain[part.rows]),
+                    }
+                )
+            progress(Progress("measure spectra", index, len(matrices)))
         return rows
 
     @contextmanager

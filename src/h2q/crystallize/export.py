@@ -10,9 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from h2q import kernels
 from h2q.core.architecture import TensorSpec, parts
 from h2q.core.errors import TextError, UsageError
 from h2q.core.events import ProgressListener, silent
@@ -28,6 +26,7 @@ from h2q.crystallize.export_gguf import (
     write_gguf,
 )
 from h2q.crystallize.export_words import vocabulary
+from h2q.engine.projections import PlaneEmbedding
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 from h2q.text.tokenizer import MAX_TOKENIZER_BYTES
@@ -43,20 +42,8 @@ class CrystalWeights:
         return self._crystal.raw(name)
 
     def rows(self, tensor: TensorSpec) -> RowReader:
-        stacks = [self._crystal.planes(part.name, self._groups) for part in parts(tensor)]
-        ends = np.cumsum([stack[0].spec.rows for stack in stacks])
-        turn = rotation(self._crystal.rotation_seed, tensor.shape[1])
-
-        def read(ids: npt.NDArray[np.int64]) -> FloatArray:
-            rows = np.empty((len(ids), turn.width), np.float32)
-            owner = np.searchsorted(ends, ids, side="right")
-            for index, stack in enumerate(stacks):
-                if len(chosen := np.flatnonzero(owner == index)):
-                    begin = ends[index] - stack[0].spec.rows
-                    rows[chosen] = kernels.gather_rows(stack, ids[chosen] - begin)
-            return kernels.unrotate(rows, turn)
-
-        return read
+        tiers = {p.name: tuple(self._crystal.planes(p.name, self._groups)) for p in parts(tensor)}
+        return PlaneEmbedding(tiers, rotation(self._crystal.rotation_seed, tensor.shape[1]))
 
 
 class SourceWeights:

@@ -14,7 +14,7 @@ import numpy as np
 
 from h2q import kernels
 from h2q.codec.planes import Plane
-from h2q.core.architecture import Part, TensorSpec, parts
+from h2q.core.architecture import TensorSpec, parts
 from h2q.core.errors import SourceError
 from h2q.crystallize.correction import Inputs
 from h2q.crystallize.moments import FloatArray
@@ -39,7 +39,7 @@ class Grown:
 
 
 def grow_part(
-    name: str, matrix: Matrix, plan: TowerPlan, report: Callable[[float], bool] | None = None
+    matrix: Matrix, plan: TowerPlan, report: Callable[[float], bool] | None = None
 ) -> Grown:
     """All planes of one part. Raises what encode_tower raises."""
     tower: list[Encoded] = encode_tower(matrix, plan, report)
@@ -107,9 +107,9 @@ class GrowingLayer(PlaneWeights):
                 answer = inputs.original @ weights.T
             wanted = inputs.corrected(weights)
             for part in parts(self.table[name]):
-                matrix = Matrix(part.name, _rows(wanted, part), inputs.moments, shapes)
+                matrix = Matrix(part.name, wanted[part.rows], inputs.moments, shapes)
                 self.grown[part.name] = grow_part(
-                    part.name, matrix, self.plans[part.name], self._report(part.name)
+                    matrix, self.plans[part.name], self._report(part.name)
                 )
                 stacks[part.name] = self.grown[part.name].planes
         projection = PlaneProjection(stacks, turn)
@@ -132,7 +132,3 @@ class _Growing:
         if self.planes is None:
             self.planes = self.layer.grow(self.names, x)
         return self.planes(x)
-
-
-def _rows(weights: FloatArray, part: Part) -> FloatArray:
-    return weights[part.begin : part.begin + part.shape[0]]

@@ -68,10 +68,8 @@ class Growth:
         """
         spec = self.source.spec
         plans = {name: self._plan(count) for name, count in bits.items()}
-        self._done, self._total = (
-            0.0,
-            float(sum(self._sizes[n] * len(plan.bits) for n, plan in plans.items())),
-        )
+        self._total = float(sum(self._sizes[n] * len(plan.bits) for n, plan in plans.items()))
+        self._done = 0.0
         journal = PlanJournal(self.journal, bits)
         grown, streams = self._begun(plans, journal)
         batch = len(self.calibration)
@@ -97,8 +95,10 @@ class Growth:
             journal.keep(index, growing.grown)
             journal.keep_streams(streams)
         if not spec.tie_word_embeddings:
-            head = journal.kept("head") or self._head(plans, streams)
-            journal.keep("head", head)
+            head = journal.kept("head")
+            if head is None:
+                head = self._head(plans, streams)
+                journal.keep("head", head)
             grown.update(head)
         self.hidden = self.hidden or streams.watched
         return grown
@@ -119,8 +119,10 @@ class Growth:
         tiers = {part.name: grown[part.name].planes for part in parts(self.table[EMBEDDING])}
         turn = rotation(self.options.seed, self.source.spec.hidden_size)
         crystal = PlaneEmbedding(tiers, turn)(self.calibration.reshape(-1))
-        watched = [] if self.hidden else [self._looked_up(tokens) for tokens in self.watched]
-        return grown, Streams(-1, self._looked_up(self.calibration), crystal, watched)
+        texts = [self.calibration, *([] if self.hidden else self.watched)]
+        table = np.asarray(self.source.tensor(EMBEDDING), np.float32)
+        original, *watched = [table[tokens.reshape(-1)] for tokens in texts]
+        return grown, Streams(-1, original, crystal, watched)
 
     def _plan(self, bits: int) -> TowerPlan:
         planes = TOWERS[bits]
@@ -141,10 +143,6 @@ class Growth:
             self._report(plans),
         )
 
-    def _looked_up(self, tokens: TokenArray) -> FloatArray:
-        table = np.asarray(self.source.tensor(EMBEDDING), np.float32)
-        return np.ascontiguousarray(table[tokens.reshape(-1)])
-
     def _embedding(self, plans: dict[str, TowerPlan]) -> dict[str, Grown]:
         """A tied embedding is shaped by what the head reads and, as it is looked up row by row, by
         an identity; one of its own by nothing.
@@ -159,10 +157,8 @@ class Growth:
         shapes: dict[float, FloatArray] = {}
         out: dict[str, Grown] = {}
         for part in parts(self.table[EMBEDDING]):
-            rows = weights[part.begin : part.begin + part.shape[0]]
             out[part.name] = grow_part(
-                part.name,
-                Matrix(part.name, rows, moments, shapes),
+                Matrix(part.name, weights[part.rows], moments, shapes),
                 plans[part.name],
                 lambda share, name=part.name: report(name, share),  # type: ignore[misc]
             )

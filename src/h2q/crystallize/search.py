@@ -13,7 +13,7 @@ from h2q.crystallize.budget import budget_bytes, plan_within
 from h2q.crystallize.candidate import Candidate, measured_factors, ranked
 from h2q.crystallize.evaluate import Comparison
 from h2q.crystallize.growth import Growth
-from h2q.crystallize.options import DEFAULT_QUALITY, Options
+from h2q.crystallize.options import Options
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.stability import SpectralStabilityController
 from h2q.crystallize.texts import Texts
@@ -49,10 +49,12 @@ class Search:
 
     def run(self) -> Candidate:
         """Raises QualityError where the target cannot be held (unless best effort)."""
+        wanted = self.options.wanted_quality
+        if wanted is not None:
+            return self._for_quality(wanted)
         budget = budget_bytes(self.judge.spec, self.options)
-        if budget is not None:
-            return self._for_bytes(budget)
-        return self._for_quality(self.options.wanted_quality or DEFAULT_QUALITY)
+        assert budget is not None
+        return self._for_bytes(budget)
 
     def _for_bytes(self, budget: int) -> Candidate:
         found = self._grow(plan_within(self.judge, self.options, budget))
@@ -80,7 +82,7 @@ class Search:
                 continue
             tried.add(tuple(bits.values()))
             found = self._grow(bits)
-            result = found.judged(self._truth(0), self.texts.judged)
+            result = found.judged(self.truth(0), self.texts.judged)
             off = self._divergence(found, result, wanted)
             held = off <= wanted
             self.attempts.append(
@@ -120,7 +122,7 @@ class Search:
         """
         if result.kl_mean > wanted:
             return result.kl_mean
-        measured = found.judged(self._truth(1), self.texts.measured)
+        measured = found.judged(self.truth(1), self.texts.measured)
         return max(result.kl_mean, measured.loss_crystal - measured.loss_original)
 
     def _shortest(self, found: Candidate, wanted: float) -> Candidate:
@@ -129,7 +131,7 @@ class Search:
         while low < high:
             middle = (low + high) // 2
             cut = found.cut(middle)
-            result = cut.judged(self._truth(0), self.texts.judged)
+            result = cut.judged(self.truth(0), self.texts.judged)
             if self._divergence(cut, result, wanted) <= wanted:
                 high = middle
             else:
@@ -144,18 +146,18 @@ class Search:
         self.judge_of_planes, self.controller = trial.judge, trial.controller
         return trial.found
 
-    # Both.
-
-    def _truth(self, index: int) -> Remembered:
+    def truth(self, index: int) -> Remembered:
+        """The original on the judged texts (0) or the certificate's (1), once something grew."""
         return Remembered(self.growth.source, self.growth.watched[index], self.growth.hidden[index])
 
     def _grow(self, bits: Bits) -> Candidate:
         options, source = self.options, self.growth.source
         self.controller = SpectralStabilityController()
         grown = self.growth.grow(bits, self.controller)
-        plain = replace(self.judge, factors={})
-        found = ranked(source, options.seed, plain, grown, options.groups)
-        factors = measured_factors(found, plain, self._truth(0), self.texts.judged, self.listener)
+        found = ranked(source, options.seed, self.judge, grown, options.groups)
+        factors = measured_factors(
+            found, self.judge, self.truth(0), self.texts.judged, self.listener
+        )
         self.judge_of_planes = replace(self.judge, factors=factors)
         layers = range(self.judge.spec.num_hidden_layers)
         first = self.controller.priorities(layers)

@@ -98,7 +98,7 @@ def draft(source: Source, seed: int, listener: ProgressListener) -> Model:
     for part in todo:
         if part.tensor.name != name:
             name, rotated = part.tensor.name, read_rotated(source, part.tensor.name, seed)
-        rows = rotated[part.begin : part.begin + part.shape[0]]
+        rows = rotated[part.rows]
         stacks[part.name] = (add_plane(Matrix(part.name, rows), None, 2, 0.0).plane,)
         done += math.prod(part.shape)
         listener(Progress("encode a draft", done, total, "weights"))
