@@ -35,7 +35,8 @@ def free_bytes() -> int:
 
     own = psutil.Process().memory_info()
     free = int(psutil.virtual_memory().available)
-    for kind, used in ((resource.RLIMIT_AS, own.vms), (resource.RLIMIT_DATA, own.rss)):
+    data = getattr(own, "data", own.rss)  # what RLIMIT_DATA counts, where the system tells
+    for kind, used in ((resource.RLIMIT_AS, own.vms), (resource.RLIMIT_DATA, data)):
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY:
             free = min(free, limit - used)
