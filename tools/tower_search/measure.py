@@ -85,7 +85,9 @@ def seed_layers(every: int) -> list[Layer]:
     held_out = moments(original, [sample_text(original, 8, 384, MEASURE_SEED)])
     linear = [t for t in tensors(source.spec) if t.kind == "linear"]
     return [
-        Layer(Matrix(t.name, read_rotated(source, t.name, SEED), shaping[t.reads]), held_out[t.reads])
+        Layer(
+            Matrix(t.name, read_rotated(source, t.name, SEED), shaping[t.reads]), held_out[t.reads]
+        )
         for t in linear[::every]
     ]
 

@@ -152,9 +152,11 @@ class Search:
     def _grow(self, bits: Bits) -> Candidate:
         options, source = self.options, self.growth.source
         self.controller = SpectralStabilityController()
-        grown = self.growth.grow(bits, self.controller.observe)
+        grown = self.growth.grow(bits, self.controller)
         plain = replace(self.judge, factors={})
         found = ranked(source, options.seed, plain, grown, options.groups)
         factors = measured_factors(found, plain, self._truth(0), self.texts.judged, self.listener)
         self.judge_of_planes = replace(self.judge, factors=factors)
-        return ranked(source, options.seed, self.judge_of_planes, grown, options.groups)
+        layers = range(self.judge.spec.num_hidden_layers)
+        first = self.controller.priorities(layers)
+        return ranked(source, options.seed, self.judge_of_planes, grown, options.groups, first)
