@@ -6,6 +6,7 @@ enforces (RLIMIT_DATA):
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import sys
@@ -18,33 +19,36 @@ import psutil
 from h2q.core.errors import H2QError
 from h2q.core.memory import free_bytes
 from h2q.crystallize import ModelCrystallizationEngine
+from h2q.crystallize.budget import parameters
 from h2q.crystallize.towers import Matrix, add_plane
 from h2q.sources import open_source
+from h2q.text import Tokenizer
 from small_llamas import BRIEF
 
 
 def main(folder: Path, target: Path, room: int) -> None:
     source = open_source(folder)
     # Libraries, their threads and buffers are there before the limit is.
-    add_plane(Matrix("warm", np.eye(64, dtype=np.float32)), None, 2, 0.0)
-    large = np.eye(1024) @ np.eye(1024)
-    np.linalg.eigvalsh(np.linalg.cholesky(np.linalg.solve(large, large))[:256, :256])
+    add_plane(Matrix("warm", np.eye(512, dtype=np.float32)), None, 2, 0.0)
+    Tokenizer.from_json(source.tokenizer_json()).encode("warm")
+    np.linalg.eigvalsh(np.linalg.cholesky(np.linalg.solve(np.eye(512), np.eye(512))))
+    ctypes.CDLL(None).malloc_trim(0)
     limit = psutil.Process().memory_info().data + room
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
-        np.ones(room // 8 + (1 << 20))
-        held = False
+        np.ones(parameters(source.spec), np.float32)
+        fits = True
     except MemoryError:
-        held = True
+        fits = False
     free = free_bytes()
-    options = replace(BRIEF, ratio=18.0, calibration_streams=2, calibration_length=24)
+    options = replace(BRIEF, ratio=26.0, calibration_length=24, measured_length=24)
     try:
         ModelCrystallizationEngine(source, options).grow(target)
     except H2QError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     used = psutil.Process().memory_info().data
-    print(json.dumps({"limit": limit, "held": held, "free": free, "used": used}))
+    print(json.dumps({"limit": limit, "fits": fits, "free": free, "used": used}))
 
 
 if __name__ == "__main__":

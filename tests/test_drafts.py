@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,10 +20,10 @@ from small_llamas import SMALL, small_llama
 
 LARGER = replace(
     SMALL,
-    hidden_size=320,
-    intermediate_size=768,
-    num_hidden_layers=11,
-    num_attention_heads=5,
+    hidden_size=256,
+    intermediate_size=640,
+    num_hidden_layers=14,
+    num_attention_heads=3,
     num_key_value_heads=1,
     head_dim=64,
 )
@@ -33,19 +34,20 @@ ROOM = 36 << 20
 def test_a_model_larger_than_the_memory_is_grown(tmp_path: Path) -> None:
     """The float32 weights alone would exceed what the process may take."""
     source = small_llama(tmp_path / "larger", LARGER)
-    assert 4 * parameters(source.spec) > 1.2 * ROOM
+    assert 4 * parameters(source.spec) > ROOM
     target = tmp_path / "a.crystal"
     script = Path(__file__).parent / "limited_growth.py"
     command = [sys.executable, str(script), str(tmp_path / "larger"), str(target), str(ROOM)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread has a buffer
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["held"]
+    assert not told["fits"]  # the weights, were they read at once
     assert told["free"] <= ROOM
     assert told["used"] <= told["limit"]
     certificate = json.loads((target / "certificate.json").read_text())
     assert certificate["text"]["measured_on"] == certificate["text"]["calibrated_on"] == DRAFTED
-    assert certificate["ratio_fp32"] >= 18
+    assert certificate["ratio_fp32"] >= 26
     assert 0 < certificate["quality"]
     model = load_crystal(open_crystal(target))
     tokens = np.array([[0, 5, 4095]])
