@@ -11,7 +11,7 @@ import numpy as np
 from h2q.codec.planes import Plane
 from h2q.kernels import twins
 
-STREAMS, LENGTH = 2, 256  # of conftest.QUICK
+STREAMS, LENGTH = 4, 128  # of conftest.QUICK
 
 
 def decoded(stack: list[Plane]) -> np.ndarray:

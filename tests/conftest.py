@@ -28,11 +28,11 @@ SEED = ROOT / "src" / "h2q" / "assets" / "seed"
 # Smaller than a person would choose: enough to be a real crystal, quick enough for every test run.
 QUICK = Options(
     ratio=12.5,
-    calibration_streams=6,
-    calibration_length=512,
-    judged_streams=1,
-    measured_streams=2,
-    measured_length=256,
+    calibration_streams=12,
+    calibration_length=128,
+    judged_streams=2,
+    measured_streams=4,
+    measured_length=128,
 )
 
 

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from small_llamas import small_llama
+from small_llamas import SMALL, small_llama
 
 ROOT = Path(__file__).parent.parent
 
@@ -166,7 +167,7 @@ def test_a_ratio_beyond_reach_names_the_reach(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_growth_goes_on_where_it_was(tmp_path: Path, how: signal.Signals) -> None:
     """No target, no half of one; the next call takes over the text and the layers it finds."""
-    small_llama(tmp_path / "model")
+    small_llama(tmp_path / "model", replace(SMALL, max_position_embeddings=48))  # short texts
     target, journal = tmp_path / "stopped.crystal", tmp_path / ".stopped.crystal.journal"
     command = ["crystallize", str(tmp_path / "model"), "-o", str(target), "--bits", "3", "--json"]
     process = subprocess.Popen(
@@ -199,7 +200,8 @@ def test_the_report_of_a_demo(tmp_path: Path) -> None:
     from conftest import QUICK
     from h2q.demo import Demo
 
-    report = Demo(tmp_path, QUICK).run()
+    brief = replace(QUICK, calibration_streams=6, measured_streams=2, measured_length=64)
+    report = Demo(tmp_path, brief).run()
     assert report == json.loads((tmp_path / "report.json").read_text())
     keys = "crystal_bytes ratio_fp32 ratio_bf16 quality kl_mean top1_agreement ms_per_token"
     for key in (*keys.split(), "first_token_seconds", "tokens_per_second", "peak_rss_bytes"):

@@ -12,7 +12,7 @@ _CONTAINER = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_KEPT_BLOCK = 1 << 30
+_KEPT_BLOCK, _RETURNED_BLOCK = 1 << 30, 128 << 10
 _STATUS = Path("/proc/self/status")
 
 
@@ -35,7 +35,8 @@ def free_bytes() -> int:
 
     own = psutil.Process().memory_info()
     free = int(psutil.virtual_memory().available)
-    for kind, used in ((resource.RLIMIT_AS, own.vms), (resource.RLIMIT_DATA, own.rss)):
+    data = getattr(own, "data", own.rss)  # what RLIMIT_DATA counts, where the system tells
+    for kind, used in ((resource.RLIMIT_AS, own.vms), (resource.RLIMIT_DATA, data)):
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY:
             free = min(free, limit - used)
@@ -45,14 +46,15 @@ def free_bytes() -> int:
     return max(free, 0)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(keep: bool = True) -> None:
     """Ask the C library to keep large freed blocks for the next ones. Otherwise every large array
-    is mapped and zeroed anew by the system, which costs as much time as computing it. Does nothing
-    where the library cannot be asked.
+    is mapped and zeroed anew by the system, which costs as much time as computing it. Not to `keep`
+    asks for the opposite: where memory is short, blocks that are kept and do not fit are a waste.
+    Does nothing where the library cannot be asked.
     """
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            library.mallopt(parameter, _KEPT_BLOCK)
+            library.mallopt(parameter, _KEPT_BLOCK if keep else _RETURNED_BLOCK)

@@ -31,7 +31,7 @@ from h2q.crystallize.keeping import (
 from h2q.crystallize.options import Options
 from h2q.crystallize.search import Search
 from h2q.crystallize.sensitivity import measure_sensitivity
-from h2q.crystallize.texts import Texts, gather_texts
+from h2q.crystallize.texts import Texts, fits_memory, gather_texts
 from h2q.engine import load_crystal
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
@@ -60,7 +60,7 @@ class ModelCrystallizationEngine:
         """
         source, options = self.source, self.options
         require_possible(source.spec, options)
-        keep_freed_memory()
+        keep_freed_memory(fits_memory(source.spec))
         with (
             CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer,
             Journal.beside(target, self._key()) as journal,

@@ -13,6 +13,7 @@ from h2q.core.architecture import coded
 from h2q.core.errors import TextError
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.memory import free_bytes
+from h2q.core.specs import ModelSpec
 from h2q.crystallize.budget import parameters
 from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.moments import TokenArray
@@ -82,9 +83,14 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
     return Texts(calibration, judged, measured, spoken if own is None else OWN_TEXT, spoken)
 
 
+def fits_memory(spec: ModelSpec) -> bool:
+    """Whether the original can be run as a whole, in float32."""
+    return 4 * parameters(spec) * MARGIN < free_bytes()
+
+
 def _speaker(source: Source, options: Options, listener: ProgressListener) -> tuple[Model, str]:
     """The original where it fits into memory, else a draft of it."""
-    if 4 * parameters(source.spec) * MARGIN < free_bytes():
+    if fits_memory(source.spec):
         return load_original(source), SAMPLED
     return draft(source, options.seed, listener), DRAFTED
 
