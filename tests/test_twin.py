@@ -1,0 +1,26 @@
+"""The outlier twin of `benchmarks/twin.py`: loud channels, and the same function."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+from h2q.cli.options import source_place
+from h2q.sources import open_source
+from twin import SAME, Loudness, furthest, write_twin
+
+
+def test_the_twin_is_the_same_function_with_louder_channels(tmp_path: Path) -> None:
+    source = open_source(source_place("seed"))
+    write_twin(source, tmp_path / "twin")
+    twin = open_source(tmp_path / "twin")
+    tokens = np.random.default_rng(0).integers(0, source.spec.vocab_size, (2, 48))
+    assert twin.spec == source.spec
+    assert 0 < furthest(source, twin, tokens) < SAME
+    name = "model.layers.0.input_layernorm.weight"
+    louder = np.asarray(twin.tensor(name)) / np.asarray(source.tensor(name), np.float32)
+    assert np.isclose(louder, Loudness().gain).sum() == Loudness().channels
