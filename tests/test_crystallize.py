@@ -1,4 +1,4 @@
-"""The parts of growing that can be judged alone: moments, feedback, towers, plans."""
+"""The parts of growing that can be judged alone: moments, feedback, what options refuse."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from h2q.core.errors import UsageError
 from h2q.crystallize import Options
-from h2q.crystallize.moments import damped, feedback
-from h2q.crystallize.plan import Candidate, choose, groups
+from h2q.crystallize.moments import damped, feedback, shaping_gain, with_prior
 from h2q.crystallize.towers import Matrix, TowerPlan, add_plane, encode_tower
 
 
@@ -63,50 +60,73 @@ def test_damping_never_leaves_moments_singular() -> None:
     assert np.linalg.eigvalsh(damped(np.zeros((4, 4)), 0.3)).min() > 0
 
 
-candidates = st.lists(
-    st.builds(
-        Candidate,
-        tensor=st.sampled_from("abcdef"),
-        bits=st.sampled_from([1, 2]),
-        bytes=st.integers(1, 1000),
-        gain=st.floats(-1, 1),
-    ),
-    max_size=12,
-)
+def test_a_prior_counts_as_many_tokens_as_its_strength() -> None:
+    draw = np.random.default_rng(3)
+    inputs = draw.standard_normal((60, 8)).astype(np.float32)
+    own, shared = (x.T @ x / len(x) for x in (inputs[:20], inputs[20:]))
+    np.testing.assert_array_equal(with_prior(own, 0, shared, 40.0), shared)
+    np.testing.assert_array_equal(with_prior(own, 20, shared, 0.0), own)
+    np.testing.assert_array_equal(with_prior(own, 0, shared, 0.0), shared)
+    both = with_prior(own, 20, shared, 40.0)
+    np.testing.assert_allclose(both, inputs.T @ inputs / 60, rtol=1e-5, atol=1e-6)
+    assert both.dtype == np.float32
 
 
-@settings(deadline=None)
-@given(found=candidates, budget=st.integers(0, 3000))
-def test_a_plan_keeps_its_budget_and_takes_one_choice_per_tensor(
-    found: list[Candidate], budget: int
-) -> None:
-    chosen = choose(found, budget)
-    assert sum(c.bytes for c in chosen) <= budget
-    assert len({c.tensor for c in chosen}) == len(chosen)
-    assert all(c.gain > 0 and c in found for c in chosen)
-    efficiency = [c.gain / c.bytes for c in chosen]
-    assert efficiency == sorted(efficiency, reverse=True)
-    cut = groups(chosen, 3)
-    assert [c for group in cut for c in group] == chosen
-    assert len(cut) <= 3
-    assert all(cut)
+@pytest.mark.parametrize("damping", [0.03, 0.3, 3.0])
+def test_shaping_gains_nothing_from_white_inputs(damping: float) -> None:
+    basis, _ = np.linalg.qr(np.random.default_rng(4).standard_normal((96, 64)))
+    for size in (1e-3, 1.0, 1e3):
+        assert shaping_gain((size * basis).astype(np.float32), damping) == pytest.approx(1)
 
 
-def test_a_plan_prefers_the_hull() -> None:
-    """Two bits at once where the second bit is worth more than the first; the better tensor
-    first.
+def test_the_shaping_gain_of_a_single_direction_is_known() -> None:
+    """One eigenvalue is all: ((width + d) d^(width - 1))^(1 / width) / (1 + d)."""
+    width, damping = 32, 0.3
+    x = np.outer(np.ones(20), np.arange(1, width + 1)).astype(np.float32)
+    known = ((width + damping) * damping ** (width - 1)) ** (1 / width) / (1 + damping)
+    assert shaping_gain(x, damping) == pytest.approx(known, rel=1e-3)
+
+
+def test_the_shaping_gain_foretells_what_feedback_leaves() -> None:
+    """Plain rounding and feedback under the same moments, both coded; in a basis of their own, as
+    behind a rotation: along the columns there would be nothing to feed back.
     """
-    found = [
-        Candidate("a", 1, 100, 0.1),
-        Candidate("a", 2, 200, 0.5),
-        Candidate("b", 1, 100, 0.3),
-        Candidate("b", 2, 200, 0.4),
-    ]
-    assert [(c.tensor, c.bits) for c in choose(found, 300)] == [("b", 1), ("a", 2)]
-    assert [(c.tensor, c.bits) for c in choose(found, 400)] == [("a", 2), ("b", 2)]
+    draw = np.random.default_rng(5)
+    basis, _ = np.linalg.qr(draw.standard_normal((64, 64)))
+    uneven = draw.standard_normal((512, 64)) * np.exp(draw.standard_normal(64))
+    x = (uneven @ basis).astype(np.float32)
+    moments = x.T @ x / len(x)
+    weights = draw.standard_normal((256, 64)).astype(np.float32)
+    shaped = add_plane(Matrix("w", weights, moments), None, 2, 0.3)
+    plain = add_plane(Matrix("w", weights, moments), None, 2, 1e6)
+    gain = shaped.error / plain.error
+    assert gain < 0.7
+    assert shaping_gain(x, 0.3) == pytest.approx(gain, rel=0.25)
 
 
-@pytest.mark.parametrize("options", [{"ratio": 0.5}, {"ratio": float("nan")}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ratio": 0.5},
+        {"ratio": float("nan")},
+        {"seed": -1},
+        {"quality": 0.0},
+        {"quality": 1.1},
+        {"bits": 0.1},
+        {"size": 0},
+        {"memory": float("inf")},
+    ],
+)
 def test_senseless_options_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=next(iter(options))):
         Options(**options)  # type: ignore[arg-type]
+
+
+def test_one_target_is_enough() -> None:
+    with pytest.raises(UsageError, match="quality and size"):
+        Options(quality=0.9, size=1 << 20)
+    with pytest.raises(UsageError, match="ratio and bits and memory"):
+        Options(ratio=8.0, bits=2.0, memory=1 << 30)
+    assert Options().wanted_quality == 0.9
+    assert Options(quality=0.95).wanted_quality == 0.95
+    assert Options(ratio=8.0).wanted_quality is None

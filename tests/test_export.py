@@ -15,9 +15,12 @@ from gguf import quants
 
 from gguf_files import RandomLlama, gguf_name, in_pairs, sentencepiece_words, write_gguf
 from h2q.codec.decode import decode_plane, row_scales
-from h2q.core.architecture import tensors
+from h2q.codec.layout import PanelLayout
+from h2q.codec.planes import Plane, to_bfloat16
+from h2q.core.architecture import coded, parts, tensors
 from h2q.core.errors import QualityError, ResourceError, UsageError
-from h2q.crystal import Crystal, crystal_bytes
+from h2q.core.specs import PlaneSpec
+from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
 from h2q.crystallize import compare
 from h2q.crystallize.export import export_crystal, export_source
 from h2q.engine import load_crystal, load_original
@@ -31,16 +34,61 @@ def decoded(crystal: Crystal, name: str, groups: int | None = None) -> np.ndarra
     """A tensor as the format's document says, by the reference alone."""
     if name.endswith("norm.weight"):
         return crystal.raw(name)
-    total = sum(
-        row_scales(plane)[:, None].astype(np.float64) * decode_plane(plane.spec, plane.codes)
-        for plane in crystal.planes(name, groups)
-    )
-    turned = np.asarray(total, np.float32)
+    (tensor,) = [t for t in tensors(crystal.spec) if t.name == name]
+    turned = np.concatenate(
+        [
+            sum(
+                row_scales(plane)[:, None].astype(np.float64)
+                * decode_plane(plane.spec, plane.codes)
+                for plane in crystal.planes(part.name, groups)
+            )
+            for part in parts(tensor)
+        ]
+    ).astype(np.float32)
     return unrotate(turned, rotation(crystal.rotation_seed, turned.shape[1]))
 
 
 def stored(path: Path) -> dict[str, gguf.ReaderTensor]:
     return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+
+
+def random_plane(bits: int, shape: tuple[int, int], seed: int) -> Plane:
+    """Every bit pattern is a plane."""
+    layout = PanelLayout.of(PlaneSpec(bits, *shape))
+    draw = np.random.default_rng(seed)
+    scales = np.zeros(layout.scale_count, np.float32)
+    scales[: shape[0]] = draw.uniform(0.5e-3, 1e-3, shape[0])
+    codes = draw.integers(0, 256, layout.code_shape).astype(np.uint8)
+    return Plane(layout.spec, codes, to_bfloat16(scales))
+
+
+def test_a_vocabulary_in_tiers_comes_back(tmp_path: Path) -> None:
+    """Tiers of rows, refined in different shards, of an untied model."""
+    words = sentencepiece_words(900)
+    model = RandomLlama(len(words.tokens))
+    write_gguf(tmp_path / "words.gguf", model, words)
+    found = coded(model.spec)
+    assert len(parts(tensors(model.spec)[0])) > 1
+    path = tmp_path / "random.crystal"
+    with CrystalWriter(path, model.spec, rotation_seed=3) as writer:
+        for tensor in tensors(model.spec):
+            if tensor.kind == "norm":
+                writer.add_raw(tensor.name, model.tensor(tensor.name))
+        refined = [found[0].name, found[5].name, found[-1].name]
+        for index, part in enumerate(found):
+            bits = (2, 1) if part.name in refined else (2,)
+            stack = [random_plane(k, part.shape, 2 * index + k) for k in bits]
+            writer.add_planes(part.name, stack)
+        writer.rank([[(name, 1)] for name in refined])
+        writer.tokenizer(GGUFSource(tmp_path / "words.gguf").tokenizer_json())
+        writer.commit()
+    crystal = open_crystal(path)
+    for groups in range(len(crystal.rank) + 1):
+        export_crystal(crystal, tmp_path / "out.gguf", "f32", groups, overwrite=True)
+        opened = GGUFSource(tmp_path / "out.gguf")
+        for tensor in tensors(model.spec):
+            expected = decoded(crystal, tensor.name, groups)
+            np.testing.assert_allclose(opened.tensor(tensor.name), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [0, 1, None])

@@ -5,14 +5,14 @@
 constexpr int kTerms = 16, kStripVectors = 4, kStripWidth = kStripVectors * kWide;
 
 inline void correct_strip(const CorrectionJob& job, int first, int terms, int col) {
-  const int count = least(kStripWidth, job.cols - col);
+  const int count = least(kStripWidth, job.to - col);
   const size_t bytes = static_cast<size_t>(count) * sizeof(float);
   alignas(64) float shares[kTerms][kStripWidth] = {}, part[kStripWidth] = {};
   for (int i = 0; i < terms; ++i)
     std::memcpy(shares[i], job.feedback + static_cast<size_t>(first + i) * job.cols + col, bytes);
   for (int row = 0; row < job.rows; ++row) {
     float* later = job.corrected + static_cast<size_t>(row) * job.width + col;
-    const float* errors = job.errors + static_cast<size_t>(row) * (job.end - job.begin) + first - job.begin;
+    const float* errors = job.errors + static_cast<size_t>(row) * job.width + first;
     float* work = count < kStripWidth ? part : later;
     if (work == part) std::memcpy(part, later, bytes);
     Wide sum[kStripVectors];
@@ -27,8 +27,8 @@ inline void correct_strip(const CorrectionJob& job, int first, int terms, int co
 
 void correct(const CorrectionJob& job) {
   const int last = least(job.end, job.cols);
-  for (int first = job.begin; first < last; first += kTerms)
-    for (int col = job.end; col < job.cols; col += kStripWidth)
+  for (int col = job.from; col < job.to; col += kStripWidth)
+    for (int first = job.begin; first < last; first += kTerms)
       correct_strip(job, first, least(kTerms, last - first), col);
 }
 

@@ -25,6 +25,9 @@ class Aligned {
   std::vector<Line> lines_;
 };
 
+constexpr int kApart = 16;  // floats
+constexpr int kSpan = 256;  // columns that are kept up to date beyond those in sight
+
 typedef float Four __attribute__((vector_size(16)));
 
 // What one thread needs for one block of one unit.
@@ -44,7 +47,9 @@ struct Worker {
 struct Unit {
   int first_row;                 // of the matrix, at step 0
   uint8_t* codes;                // of the first lane
-  std::vector<float> corrected;  // (steps, lanes / 4, padded cols)
+  std::vector<float> corrected;  // (steps, lanes / 4, stride)
+  std::vector<float> errors;     // the same shape: original less coded, of committed columns
+  int ready = 0;                 // columns before it hear of every committed error, those behind it of none yet
   std::vector<uint16_t> states;  // by lane
 };
 
@@ -52,7 +57,7 @@ class Encoder {
  public:
   Encoder(const PlaneView& plane, const float* target, const float* feedback, uint8_t* codes)
       : plane_(plane), target_(target), feedback_(feedback), kernels_(active().viterbi()),
-        lanes_(lanes_for(plane, kernels_.lanes)), units_(static_cast<size_t>(plane.panels * kLineLanes / lanes_)) {
+        stride_(plane.padded_cols + kApart), lanes_(lanes_for(plane, kernels_.lanes)), units_(static_cast<size_t>(plane.panels * kLineLanes / lanes_)) {
     const int per_panel = kLineLanes / lanes_;
     parallel_for(static_cast<int>(units_.size()), [&](int index, int) {
       const int panel = index / per_panel, lane = index % per_panel * lanes_;
@@ -60,7 +65,8 @@ class Encoder {
       unit.first_row = panel * plane_.panel_rows() + lane / 4;
       unit.codes = codes + static_cast<int64_t>(panel) * plane_.lines * kLineLanes + lane;
       unit.states.assign(static_cast<size_t>(lanes_), 0);
-      unit.corrected.assign(static_cast<size_t>(unit_rows()) * plane_.padded_cols, 0.0f);
+      unit.corrected.assign(static_cast<size_t>(unit_rows()) * stride_, 0.0f);
+      if (feedback_) unit.errors.assign(unit.corrected.size(), 0.0f);
       for (int row = 0; row < unit_rows(); ++row)
         if (const int from = matrix_row(unit, row); from < plane_.rows)
           std::copy_n(target_ + static_cast<int64_t>(from) * plane_.cols, plane_.cols, corrected(unit, row));
@@ -96,11 +102,12 @@ class Encoder {
   int matrix_row(const Unit& unit, int row) const {
     return unit.first_row + 16 * (row / (lanes_ / 4)) + row % (lanes_ / 4);
   }
-  float* corrected(Unit& unit, int row) const { return &unit.corrected[static_cast<size_t>(row) * plane_.padded_cols]; }
+  float* corrected(Unit& unit, int row) const { return &unit.corrected[static_cast<size_t>(row) * stride_]; }
 
   void code(Unit& unit, int begin, int end, int seen, Worker& worker) {
     const int steps = plane_.steps, rows = lanes_ / 4, keep = (end - begin) / 4 * steps;
     const int all = (seen - begin) / 4 * steps;
+    if (feedback_) catch_up(unit, begin, std::min(seen, plane_.cols));
     for (int step = 0; step < all; ++step)
       for (int r = 0; r < rows; ++r)
         std::copy_n(corrected(unit, step % steps * rows + r) + begin + step / steps * 4, 4,
@@ -112,8 +119,21 @@ class Encoder {
     std::copy_n(path + (keep - 1) * lanes_, lanes_, unit.states.begin());
     pack(path, keep, unit.codes + static_cast<int64_t>(begin / 4 * steps / plane_.symbols) * kLineLanes);
     if (!feedback_ || end >= plane_.cols) return;
-    measure(unit, path, begin, end, worker.errors.data());
-    kernels_.correct({unit_rows(), plane_.cols, plane_.padded_cols, begin, end, feedback_, worker.errors.data(),
+    measure(unit, path, begin, end);
+    correct(unit, begin, end, end, unit.ready);
+  }
+
+  // Columns up to `seen` and a span beyond hear of everything committed before `begin`, all at once: a product of large
+  // matrices, where correcting every later column after each block would go through memory again and again.
+  void catch_up(Unit& unit, int begin, int seen) const {
+    if (seen <= unit.ready) return;
+    const int from = unit.ready;
+    unit.ready = std::min(plane_.cols, seen + kSpan);
+    correct(unit, 0, begin, from, unit.ready);
+  }
+
+  void correct(Unit& unit, int begin, int end, int from, int to) const {
+    kernels_.correct({unit_rows(), plane_.cols, stride_, begin, end, from, to, feedback_, unit.errors.data(),
                       unit.corrected.data()});
   }
 
@@ -153,7 +173,7 @@ class Encoder {
         errors[col - begin] = target[col] - static_cast<float>(level);
       }
       Four sums;
-      __builtin_memcpy(&sums, &ahead.unit->corrected[static_cast<size_t>(row) * plane_.padded_cols + next], sizeof sums);
+      __builtin_memcpy(&sums, &ahead.unit->corrected[static_cast<size_t>(row) * stride_ + next], sizeof sums);
       for (int i = 0; i < next - begin; ++i) {
         Four share;
         __builtin_memcpy(&share, shares + 4 * i, sizeof share);
@@ -173,11 +193,12 @@ class Encoder {
       }
   }
 
-  // errors: (rows of the unit, end - begin), original less coded; zero in the padding.
-  void measure(const Unit& unit, const uint16_t* path, int begin, int end, float* errors) const {
+  // Errors of columns [begin, end); zero in the padding.
+  void measure(Unit& unit, const uint16_t* path, int begin, int end) const {
     const int rows = lanes_ / 4;
     for (int row = 0; row < unit_rows(); ++row) {
       const int from = matrix_row(unit, row);
+      float* errors = &unit.errors[static_cast<size_t>(row) * stride_ + begin];
       for (int col = begin; col < end; ++col, ++errors) {
         const int step = (col - begin) / 4 * plane_.steps + row / rows, lane = row % rows * 4 + col % 4;
         const int level = plane_.tables->state_levels[path[step * lanes_ + lane]];
@@ -191,6 +212,7 @@ class Encoder {
   const float* target_;
   const float* feedback_;
   const EncodeKernels& kernels_;
+  int stride_;  // of rows in floats; rows a power of two apart would share a few cache sets
   int lanes_;
   std::vector<Unit> units_;
 };

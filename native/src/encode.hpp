@@ -47,12 +47,12 @@ struct SearchJob {
   void* context;
 };
 
-// Later columns of every row make good what columns [begin, end) did wrong: one committed column after the other,
-// product and sum rounded apart.
+// Columns [from, to) of every row make good what committed columns [begin, end) did wrong: one committed column after
+// the other, product and sum rounded apart.
 struct CorrectionJob {
-  int rows, cols, width, begin, end;
+  int rows, cols, width, begin, end, from, to;
   const float* feedback;  // (cols, cols)
-  const float* errors;    // (rows, end - begin)
+  const float* errors;    // (rows, width)
   float* corrected;       // (rows, width)
 };
 

@@ -23,16 +23,18 @@ import numpy.typing as npt
 
 from h2q import kernels
 from h2q.bench.codec import excess_bits, gaussian, uneven_moments
-from h2q.core.events import silent
-from h2q.crystallize.growth import MEASURE_SEED, Growth
-from h2q.crystallize.moments import Moments
-from h2q.crystallize.options import Options
+from h2q.core.architecture import tensors
+from h2q.crystallize.growing import read_rotated
+from h2q.crystallize.moments import FloatArray, Moments, TokenArray
 from h2q.crystallize.sampling import sample_text
+from h2q.crystallize.texts import CALIBRATION_SEED, MEASURE_SEED, TEMPERATURES
 from h2q.crystallize.towers import Encoded, Matrix, add_plane, row_costs
+from h2q.engine import Model, load_original
+from h2q.geometry.rotation import rotation
 from h2q.sources import open_source
-from h2q.text import Tokenizer
 
 SEED_MODEL = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
+SEED = 0  # of the rotation
 BLOCKS = ((8, 20), (8, 24), (12, 20), (12, 24), (16, 20), (16, 24), (16, 32))
 BASE_DAMPINGS = (0.01, 0.03, 0.1, 0.2, 0.3, 1.0, 1e6)  # the last: no feedback
 REFINE_DAMPINGS = (0.03, 0.1, 0.3)
@@ -52,17 +54,42 @@ class Layer:
         return float(row_costs(encoded.rest, self.held_out).sum() / whole)
 
 
+def moments(model: Model, texts: Iterable[TokenArray]) -> dict[str, Moments]:
+    """Second moments, rotated, float64, of what every matrix of the original reads, by `reads`
+    name.
+    """
+    sums: dict[str, Moments] = {}
+    count = 0
+
+    def observe(reads: str, x: FloatArray) -> None:
+        turned = kernels.rotate(np.ascontiguousarray(x), rotation(SEED, x.shape[1]))
+        sums[reads] = sums.get(reads, 0.0) + (turned.T @ turned).astype(np.float64)
+
+    model.observer = observe
+    for text in texts:
+        model.forward(text, model.new_cache(*text.shape))
+        count += text.size
+    model.observer = None
+    return {reads: total / count for reads, total in sums.items()}
+
+
 def seed_layers(every: int) -> list[Layer]:
     """Every so many of the seed model's matrices, the embedding aside."""
-    source, options = (
-        open_source(SEED_MODEL),
-        Options(calibration_streams=18, calibration_length=384),
-    )
-    growth, fresh = (Growth(source, options, silent) for _ in range(2))
-    growth.collect_moments(growth.calibration_tokens(Tokenizer(source.tokenizer_path)))
-    fresh.collect_moments([sample_text(growth.original, 8, 384, MEASURE_SEED)])
-    linear = [t for t in growth.coded if t.kind != "embedding"]
-    return [Layer(growth.matrix(t), fresh.moments[t.reads]) for t in linear[::every]]
+    source = open_source(SEED_MODEL)
+    original = load_original(source)
+    texts = [
+        sample_text(original, 6, 384, CALIBRATION_SEED + index, heat)
+        for index, heat in enumerate(TEMPERATURES)
+    ]
+    shaping = moments(original, texts)
+    held_out = moments(original, [sample_text(original, 8, 384, MEASURE_SEED)])
+    linear = [t for t in tensors(source.spec) if t.kind == "linear"]
+    return [
+        Layer(
+            Matrix(t.name, read_rotated(source, t.name, SEED), shaping[t.reads]), held_out[t.reads]
+        )
+        for t in linear[::every]
+    ]
 
 
 def coded(layers: list[Layer], bits: int, damping: float, below: list[Encoded]) -> list[Encoded]:

@@ -55,7 +55,7 @@ def main() -> None:
 
 def _stop(_signal: int, _frame: object) -> None:
     """Ctrl-C is an error like any other: it unwinds what is half done."""
-    raise Cancelled("Stopped. Nothing half-written remains.")
+    raise Cancelled("Stopped. Nothing half-written remains; finished work is kept.")
 
 
 def _unforeseen(error: Exception, as_json: bool) -> int:

@@ -130,17 +130,28 @@ def foretold_loss(judge: Judge, bits: Mapping[str, int]) -> float:
     return sum(judge.foretold(part, bits[part.name]) for part in coded(judge.spec))
 
 
-def plane_ladders(judge: Judge, grown: Mapping[str, Grown]) -> list[list[Step]]:
-    """For every part with refinements the steps they are, measured: level k is plane k."""
-    out = []
+def layer_of(part: Part) -> int:
+    """The index of the part's layer; -1 outside of the layers."""
+    words = part.tensor.name.split(".")
+    return int(words[2]) if words[1] == "layers" else -1
+
+
+def plane_ladders(
+    judge: Judge, grown: Mapping[str, Grown], priorities: Mapping[int, float] | None = None
+) -> list[list[Step]]:
+    """For every part with refinements the steps they are, measured: level k is plane k. Gains in a
+    layer are multiplied by its priority (SpectralStabilityController.priorities).
+    """
+    out, first = [], priorities or {}
     for part in coded(judge.spec):
         found = grown[part.name]
         losses = judge.measured(part, found)[1:]
-        planes = found.planes[1:]
+        planes, weight = found.planes[1:], first.get(layer_of(part), 1.0)
         if planes:
+            gains = [weight * (losses[k - 1] - losses[k]) for k in range(1, len(planes) + 1)]
             out.append(
                 [
-                    Step(part.name, level, plane.byte_count, losses[level - 1] - losses[level])
+                    Step(part.name, level, plane.byte_count, gains[level - 1])
                     for level, plane in enumerate(planes, 1)
                 ]
             )

@@ -78,10 +78,15 @@ class Candidate:
 
 
 def ranked(
-    source: Source, seed: int, judge: Judge, grown: Mapping[str, Grown], most_groups: int
+    source: Source,
+    seed: int,
+    judge: Judge,
+    grown: Mapping[str, Grown],
+    most_groups: int,
+    priorities: Mapping[int, float] | None = None,
 ) -> Candidate:
-    """All refinement planes by measured gain per byte."""
-    ladders = plane_ladders(judge, grown)
+    """All refinement planes by measured gain per byte, times the priority of their layer."""
+    ladders = plane_ladders(judge, grown, priorities)
     steps = tuple(DiscreteDecisionEngine(ladders).rank()) if ladders else ()
     return Candidate(source, seed, grown, steps, most_groups)
 
@@ -125,6 +130,8 @@ def plan_report(candidate: Candidate, judge: Judge) -> dict[str, Any]:
     ladders = plane_ladders(judge, candidate.grown)
     report: dict[str, Any] = {"planes": len(candidate.steps), "factors": dict(judge.factors)}
     if ladders:
-        gaps = DiscreteDecisionEngine(ladders).gaps(candidate.steps)
+        gains = {(step.key, step.level): step for ladder in ladders for step in ladder}
+        order = [gains[step.key, step.level] for step in candidate.steps]
+        gaps = DiscreteDecisionEngine(ladders).gaps(order)
         report |= {"largest_gap": max(gaps, default=0.0), "gaps": [round(g, 6) for g in gaps]}
     return report

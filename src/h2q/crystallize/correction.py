@@ -20,6 +20,9 @@ import numpy as np
 
 from h2q.crystallize.moments import FloatArray, damped, second_moments
 
+WIDE = 4096  # columns; wider matrices are corrected from a choice of tokens
+MOST_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -52,6 +55,8 @@ class Inputs:
     def corrected(self, weights: FloatArray) -> FloatArray:
         """W* of float32 (rows, width) rotated weights."""
         rows, width = weights.shape
+        if width > WIDE:
+            return weights + self._step_from_tokens(weights)
         count = np.float32(len(self.crystal))
         # Whichever order of the products is cheaper: W (d x'^T), or (W d) x'^T.
         if rows > width:
@@ -59,11 +64,24 @@ class Inputs:
             if self.drift is not None:
                 wanted += self.drift.T @ self.crystal / count
         else:
-            missed = self._difference @ weights.T
-            if self.drift is not None:
-                missed += self.drift
-            wanted = missed.T @ self.crystal / count
+            wanted = self._missed(weights, slice(None)).T @ self.crystal / count
         if not wanted.any():
             return weights
         step = np.linalg.solve(damped(self.moments, self.ridge), wanted.T)
         return np.ascontiguousarray(weights + step.T, np.float32)
+
+    def _missed(self, weights: FloatArray, rows: slice) -> FloatArray:
+        """What the outputs of some tokens lack, float32 (tokens, rows of the matrix)."""
+        missed: FloatArray = (self.original[rows] - self.crystal[rows]) @ weights.T
+        return missed if self.drift is None else missed + self.drift[rows]
+
+    def _step_from_tokens(self, weights: FloatArray) -> FloatArray:
+        """The same step from fewer tokens than columns: ridge regression in its dual form, whose
+        system has a row per token. A choice of tokens keeps it small.
+        """
+        chosen = slice(None, None, -(-len(self.crystal) // MOST_TOKENS))
+        x, missed = self.crystal[chosen], self._missed(weights, chosen)
+        products = x @ x.T
+        ridge = self.ridge * float(np.trace(products)) / x.shape[1]
+        products[np.diag_indices(len(x))] += np.float32(max(ridge, 1e-12))
+        return np.asarray((x.T @ np.linalg.solve(products, missed)).T, np.float32)

@@ -16,6 +16,7 @@ from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.memory import keep_freed_memory, peak_rss_bytes
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
 from h2q.crystallize.allocate import Judge
+from h2q.crystallize.budget import parameters, require_possible
 from h2q.crystallize.candidate import Candidate, plan_report
 from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
 from h2q.crystallize.evaluate import compare
@@ -32,7 +33,7 @@ from h2q.crystallize.options import Options
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.search import Search
 from h2q.crystallize.sensitivity import measure_sensitivity
-from h2q.crystallize.texts import Texts, gather_texts, parameters
+from h2q.crystallize.texts import Texts, gather_texts
 from h2q.engine import load_crystal
 from h2q.sources import Source
 from h2q.sources.fingerprint import fingerprint
@@ -59,6 +60,7 @@ class ModelCrystallizationEngine:
         certificate.json. What an earlier call towards `target` had finished is taken over.
         """
         source, options = self.source, self.options
+        require_possible(source.spec, options)
         keep_freed_memory()
         with (
             CrystalWriter(target, source.spec, options.seed, overwrite=overwrite) as writer,
@@ -86,7 +88,7 @@ class ModelCrystallizationEngine:
 
     def _prepare(self, texts: Texts, journal: Journal, progress: ProgressListener) -> Search:
         source, options = self.source, self.options
-        sizes = options.sizes(parameters(source))
+        sizes = options.sizes(parameters(source.spec))
         rows = max(1, sizes.sensitivity_tokens // texts.calibration.shape[1])
         found = kept_sensitivity(journal) or measure_sensitivity(
             source, texts.calibration[:rows], options.seed, progress
@@ -117,7 +119,7 @@ class ModelCrystallizationEngine:
             prefixes = self._prefixes(staged, search, progress)
         with self._timed("measure spectra"):
             layers = self._layers(found, search, progress)
-        whole, count = prefixes[-1], parameters(self.source)
+        whole, count = prefixes[-1], parameters(self.source.spec)
         texts = search.texts
         keys = ("ratio_fp32", "quality", "kl_mean", "kl_p99", "top1_agreement")
         return {
@@ -153,7 +155,7 @@ class ModelCrystallizationEngine:
             search.texts.measured,
             progress=lambda share: progress(Progress("measure prefixes", share, 1.0)),
         )
-        original = 4 * parameters(self.source)
+        original = 4 * parameters(self.source.spec)
         return [
             {
                 "groups": count,

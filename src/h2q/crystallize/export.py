@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q import kernels
-from h2q.core.architecture import TensorSpec
+from h2q.core.architecture import TensorSpec, parts
 from h2q.core.errors import TextError, UsageError
 from h2q.core.events import ProgressListener, silent
 from h2q.crystal import Crystal
@@ -45,7 +45,7 @@ class CrystalWeights:
         return self._crystal.raw(name)
 
     def rows(self, tensor: TensorSpec) -> RowReader:
-        stacks = [self._crystal.planes(name, self._groups) for name in self._names(tensor)]
+        stacks = [self._crystal.planes(part.name, self._groups) for part in parts(tensor)]
         ends = np.cumsum([stack[0].spec.rows for stack in stacks])
         turn = rotation(self._crystal.rotation_seed, tensor.shape[1])
 
@@ -59,14 +59,6 @@ class CrystalWeights:
             return kernels.unrotate(rows, turn)
 
         return read
-
-    def _names(self, tensor: TensorSpec) -> list[str]:
-        """What the tensor is coded in: one stack of planes, or tiers of rows in their order."""
-        tier = f"{tensor.name}.rows."
-        found = [n for n in self._crystal.manifest.bits if n == tensor.name or n.startswith(tier)]
-        return sorted(
-            found, key=lambda name: int(name.removeprefix(tier) if name != tensor.name else 0)
-        )
 
 
 class SourceWeights:

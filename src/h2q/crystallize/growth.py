@@ -30,6 +30,7 @@ from h2q.crystallize.journal import Journal
 from h2q.crystallize.keeping import PlanJournal, Streams
 from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.crystallize.options import Options
+from h2q.crystallize.stability import SpectralStabilityController
 from h2q.crystallize.towers import Matrix, TowerPlan
 from h2q.engine.block import run_texts
 from h2q.engine.load import OriginalWeights, build_layer
@@ -38,8 +39,6 @@ from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
 STAGE = "encode planes"
-# layer (-1: the embedding), original's stream, crystal's, positions in their texts
-Hidden = Callable[[int, FloatArray, FloatArray, TokenArray], None]
 
 
 @dataclass
@@ -63,9 +62,9 @@ class Growth:
         self.table: dict[str, TensorSpec] = {t.name: t for t in tensors(self.source.spec)}
         self._sizes = {part.name: math.prod(part.shape) for part in coded(self.source.spec)}
 
-    def grow(self, bits: Mapping[str, int], hidden: Hidden | None = None) -> dict[str, Grown]:
-        """Every part with its tower of `bits[name]` bits a weight. `hidden` is shown both streams
-        after the embedding and each layer. Raises SourceError, QualityError, Cancelled.
+    def grow(self, bits: Mapping[str, int], watch: SpectralStabilityController) -> dict[str, Grown]:
+        """Every part with its tower of `bits[name]` bits a weight. `watch` observes both
+        streams after the embedding and each layer. Raises SourceError, QualityError, Cancelled.
         """
         spec = self.source.spec
         plans = {name: self._plan(count) for name, count in bits.items()}
@@ -77,8 +76,10 @@ class Growth:
         grown, streams = self._begun(plans, journal)
         batch = len(self.calibration)
         places = np.tile(np.arange(self.calibration.shape[1]), batch)
-        if hidden is not None and streams.layer == -1:
-            hidden(-1, streams.original, streams.crystal, places)
+        if streams.watched_growth is None:
+            watch.observe(-1, streams.original, streams.crystal, places)
+        else:
+            watch.restore(streams.watched_growth)
         for index in range(streams.layer + 1, spec.num_hidden_layers):
             layer = build_layer(OriginalWeights(self.source), index)
             seen: dict[str, FloatArray] = {}
@@ -91,9 +92,8 @@ class Growth:
             growing = self._layer(plans, seen, streams.original - streams.crystal)
             crystal = run_texts(spec, build_layer(growing, index), streams.crystal, batch)
             grown.update(growing.grown)
-            streams = Streams(index, original, crystal, watched)
-            if hidden is not None:
-                hidden(index, original, crystal, places)
+            watch.observe(index, original, crystal, places)
+            streams = Streams(index, original, crystal, watched, watch.state())
             journal.keep(index, growing.grown)
             journal.keep_streams(streams)
         if not spec.tie_word_embeddings:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from h2q.codec.planes import Plane
 from h2q.core.specs import PlaneSpec
@@ -80,12 +81,14 @@ def kept_sensitivity(journal: Journal) -> Sensitivity | None:
 class Streams:
     """Behind layer `layer` (-1: the embedding): float32 (texts * length, width) each, the
     original's and the crystal's for the calibration, the original's for the watched texts.
+    watched_growth: SpectralStabilityController.state by then, None at the embedding.
     """
 
     layer: int
     original: FloatArray
     crystal: FloatArray
     watched: list[FloatArray]
+    watched_growth: npt.NDArray[np.float64] | None = None
 
 
 class PlanJournal:
@@ -127,6 +130,8 @@ class PlanJournal:
         if self.journal is None:
             return
         arrays: dict[str, Array] = {"original": streams.original, "crystal": streams.crystal}
+        if streams.watched_growth is not None:
+            arrays["growth"] = streams.watched_growth
         arrays |= {f"watched/{i}": stream for i, stream in enumerate(streams.watched)}
         self.journal.put(f"{self.tag}/streams", arrays, {"layer": streams.layer})
 
@@ -135,10 +140,11 @@ class PlanJournal:
         found = None if self.journal is None else self.journal.entry(f"{self.tag}/streams")
         if found is None:
             return None
+        growth = np.array(found.arrays.pop("growth"), np.float64)
         arrays = {name: np.array(array, np.float32) for name, array in found.arrays.items()}
         watched = [arrays[f"watched/{i}"] for i in range(len(arrays) - 2)]
         layer = int(found.facts["layer"] or 0)
-        return Streams(layer, arrays["original"], arrays["crystal"], watched)
+        return Streams(layer, arrays["original"], arrays["crystal"], watched, growth)
 
 
 def _grown(name: str, arrays: Mapping[str, Array]) -> Grown:

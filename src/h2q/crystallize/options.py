@@ -57,7 +57,6 @@ class Options:
     embedding_identity: float = 2.0
     ridge: float = 0.1
     groups: int = 9
-    stability: bool = False
     attempts: int = 5
 
     def __post_init__(self) -> None:

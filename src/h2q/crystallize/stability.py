@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,17 @@ class SpectralStabilityController:
         depth.squares += float(at @ at)
         depth.logs += float(logs.sum())
         depth.products += float(at @ logs)
+
+    def state(self) -> npt.NDArray[np.float64]:
+        """All that was observed, float64 (depths, 8): the layer, then its sums."""
+        rows = [[layer, *astuple(depth)] for layer, depth in self._depths.items()]
+        return np.array(rows, np.float64).reshape(-1, 8)
+
+    def restore(self, state: npt.NDArray[np.float64]) -> None:
+        """What `state` gave, in place of what was observed."""
+        self._depths = {
+            int(row[0]): _Depth(row[1], row[2], int(row[3]), *row[4:]) for row in state.tolist()
+        }
 
     @property
     def layers(self) -> list[int]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from h2q.core.architecture import coded, tensors
+from h2q.core.architecture import coded
 from h2q.core.errors import TextError
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.memory import free_bytes
+from h2q.crystallize.budget import parameters
 from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.moments import TokenArray
 from h2q.crystallize.options import Options
@@ -50,7 +51,7 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
     """
     tokenizer = Tokenizer.from_json(source.tokenizer_json())
     tokenizer.require_fit(source.spec.vocab_size)
-    sizes = options.sizes(parameters(source))
+    sizes = options.sizes(parameters(source.spec))
     model, calibrated_on = _speaker(source, options, listener)
     own, streams = options.calibration, sizes.calibration_streams
     if own is not None:
@@ -82,14 +83,9 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
     return Texts(calibration, judged, measured, calibrated_on, SAMPLED if fits else DRAFTED)
 
 
-def parameters(source: Source) -> int:
-    """Numbers in all tensors."""
-    return sum(math.prod(t.shape) for t in tensors(source.spec))
-
-
 def _speaker(source: Source, options: Options, listener: ProgressListener) -> tuple[Model, str]:
     """The original where it fits into memory, else a draft of it."""
-    if 4 * parameters(source) * MARGIN < free_bytes():
+    if 4 * parameters(source.spec) * MARGIN < free_bytes():
         return load_original(source), SAMPLED
     return draft(source, options.seed, listener), DRAFTED
 

@@ -226,7 +226,7 @@ def _fitted(
         stored = to_bfloat16(fitted.astype(np.float32))
         scale = from_bfloat16(stored).astype(np.float64)
         after = costs - 2 * scale * across + scale**2 * own
-    worse = ~(after < costs) | ~np.isfinite(scale)
+    worse = ~(after <= costs) | ~np.isfinite(scale)
     stored[worse], after[worse] = 0, costs[worse]
     return stored, np.maximum(after, 0.0)
 

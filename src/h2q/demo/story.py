@@ -41,7 +41,7 @@ class Demo:
     """Tells the story in `out`: seed.crystal, report.json, report.html."""
 
     def __init__(self, out: Path = Path("h2q-demo"), options: Options | None = None) -> None:
-        self.out, self.options = out, options or Options()
+        self.out, self.options = out, options or Options(ratio=12.0)
         self.crystal = out / "seed.crystal"
         self._certificate: dict[str, Any] = {}
 

@@ -1,0 +1,114 @@
+"""Corrected targets: W* is the least squares answer it says it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from h2q.crystallize.correction import MOST_TOKENS, WIDE, Inputs
+
+TOKENS, WIDTH, RIDGE = 90, 24, 0.1
+ROWS = (8, 24, 40)  # fewer than the width, as many, more: both orders of the products
+
+
+def streams(rows: int, adds: bool) -> tuple[Inputs, np.ndarray]:
+    """A crystal's input that differs from the original's by noise and a gain, and weights."""
+    draw = np.random.default_rng(rows)
+    uneven = np.exp(draw.standard_normal(WIDTH))
+    original = (draw.standard_normal((TOKENS, WIDTH)) * uneven).astype(np.float32)
+    noise = 0.2 * draw.standard_normal((TOKENS, WIDTH))
+    crystal = (0.9 * original + noise * uneven).astype(np.float32)
+    weights = draw.standard_normal((rows, WIDTH)).astype(np.float32)
+    drift = draw.standard_normal((TOKENS, rows)).astype(np.float32) if adds else None
+    return Inputs("in", original, crystal, drift, RIDGE), weights
+
+
+def ridge(inputs: Inputs) -> float:
+    """The absolute strength, from the inputs themselves."""
+    return inputs.ridge * float(np.mean(inputs.crystal.astype(np.float64) ** 2))
+
+
+def answers(inputs: Inputs, weights: np.ndarray) -> np.ndarray:
+    """What W* should say to the crystal's inputs, float64."""
+    wanted = inputs.original.astype(np.float64) @ weights.T.astype(np.float64)
+    return wanted if inputs.drift is None else wanted + inputs.drift
+
+
+def loss(inputs: Inputs, weights: np.ndarray, found: np.ndarray) -> float:
+    """mean |W x + r - W* x'|^2 + ridge |W* - W|^2, float64."""
+    missed = answers(inputs, weights) - inputs.crystal.astype(np.float64) @ found.T
+    moved = found.astype(np.float64) - weights
+    return float((missed**2).sum() / TOKENS + ridge(inputs) * (moved**2).sum())
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("rows", ROWS)
+def test_it_is_the_least_squares_answer(rows: int, adds: bool) -> None:
+    inputs, weights = streams(rows, adds)
+    strength = np.sqrt(TOKENS * ridge(inputs))
+    left = np.concatenate([inputs.crystal.astype(np.float64), strength * np.eye(WIDTH)])
+    right = np.concatenate([answers(inputs, weights), strength * weights.T])
+    known = np.linalg.lstsq(left, right, rcond=None)[0].T
+    found = inputs.corrected(weights)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, known, atol=1e-4 * np.abs(known).max())
+    assert loss(inputs, weights, found) < 0.9 * loss(inputs, weights, weights)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_no_step_away_from_it_is_better(adds: bool) -> None:
+    inputs, weights = streams(12, adds)
+    found = inputs.corrected(weights).astype(np.float64)
+    least = loss(inputs, weights, found)
+    draw = np.random.default_rng(7)
+    for size in (1e-2, 1e-1):
+        step = size * draw.standard_normal((20, *found.shape))
+        for way in step:
+            assert loss(inputs, weights, found + way) > least
+            assert loss(inputs, weights, found - way) > least
+
+
+def test_a_matrix_of_many_rows_is_corrected_row_by_row() -> None:
+    """The rows of a tall matrix get what they would get in a low one, by the other order of the
+    products.
+    """
+    inputs, weights = streams(40, True)
+    whole = inputs.corrected(weights)
+    assert inputs.drift is not None
+    for begin in range(0, 40, 10):
+        rows = slice(begin, begin + 10)
+        own = Inputs("in", inputs.original, inputs.crystal, inputs.drift[:, rows], RIDGE)
+        np.testing.assert_allclose(own.corrected(weights[rows]), whole[rows], atol=2e-5)
+
+
+def test_where_nothing_is_off_nothing_moves() -> None:
+    inputs, weights = streams(16, False)
+    same = Inputs("in", inputs.crystal, inputs.crystal, None, RIDGE)
+    np.testing.assert_array_equal(same.corrected(weights), weights)
+    silent = Inputs("in", inputs.crystal, inputs.crystal, np.zeros((TOKENS, 16), np.float32), RIDGE)
+    np.testing.assert_array_equal(silent.corrected(weights), weights)
+
+
+def test_a_large_ridge_holds_the_weights() -> None:
+    inputs, weights = streams(16, True)
+    held = Inputs("in", inputs.original, inputs.crystal, inputs.drift, 1e6)
+    np.testing.assert_allclose(held.corrected(weights), weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [50, MOST_TOKENS + 10])
+def test_wide_matrices_are_corrected_by_tokens(tokens: int) -> None:
+    """The normal equations hold: step (H' + ridge) = W D + R, of the tokens that are chosen."""
+    width, draw = WIDE + 16, np.random.default_rng(tokens)
+    original = draw.standard_normal((tokens, width), np.float32)
+    crystal = original + np.float32(0.3) * draw.standard_normal((tokens, width), np.float32)
+    drift = draw.standard_normal((tokens, 4), np.float32)
+    weights = draw.standard_normal((4, width), np.float32)
+    step = (Inputs("in", original, crystal, drift, RIDGE).corrected(weights) - weights).astype(
+        float
+    )
+    chosen = slice(None, None, 1 if tokens <= MOST_TOKENS else 2)
+    x, count = crystal[chosen].astype(float), len(crystal[chosen])
+    missed = (original[chosen].astype(float) - x) @ weights.T + drift[chosen]
+    right = missed.T @ x / count
+    left = step @ x.T @ x / count + RIDGE * np.mean(x**2) * step
+    np.testing.assert_allclose(left, right, atol=2e-3 * np.abs(right).max())
