@@ -11,12 +11,13 @@ from h2q import kernels
 from h2q.core.events import ProgressListener, silent
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.allocate import Judge
+from h2q.crystallize.budget import parameters
 from h2q.crystallize.growth import Growth
 from h2q.crystallize.journal import Journal, journal_key
 from h2q.crystallize.keeping import keep_sensitivity, keep_texts, kept_sensitivity, kept_texts
 from h2q.crystallize.search import Search
 from h2q.crystallize.sensitivity import Sensitivity, measure_sensitivity
-from h2q.crystallize.texts import Texts, gather_texts, parameters
+from h2q.crystallize.texts import Texts, gather_texts
 from h2q.sources import Source
 from h2q.sources.fingerprint import fingerprint
 
@@ -44,7 +45,7 @@ class CommonStart:
                 keep_texts(journal, texts)
             found = kept_sensitivity(journal)
             if found is None:
-                sizes = self.options.sizes(parameters(self.source))
+                sizes = self.options.sizes(parameters(self.source.spec))
                 rows = max(1, sizes.sensitivity_tokens // texts.calibration.shape[1])
                 found = measure_sensitivity(
                     self.source, texts.calibration[:rows], self.options.seed, self.listener

@@ -31,6 +31,7 @@ from h2q.cli.options import source_place
 from h2q.core.architecture import coded
 from h2q.core.errors import H2QError
 from h2q.core.specs import ModelSpec
+from h2q.crystallize import SpectralStabilityController
 from h2q.crystallize.allocate import TOWERS, Judge, foretold_loss, stack_bytes
 from h2q.crystallize.candidate import ranked
 from h2q.crystallize.growth import Growth
@@ -87,7 +88,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 def outcome(start: CommonStart, growth: Growth, judge: Judge, bits: Bits) -> Outcome:
     """Grow a plan and measure it."""
     spec, options = start.source.spec, start.options
-    grown = growth.grow(bits)
+    grown = growth.grow(bits, SpectralStabilityController())
     whole = ranked(start.source, options.seed, judge, grown, options.groups)
     truth = Remembered(start.source, start.texts.judged, growth.hidden[0])
     return Outcome(
