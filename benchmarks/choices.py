@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common_start import CommonStart
+from common_start import SEED_MODEL, CommonStart
 from h2q.bench import machine, slug, write_result
-from h2q.cli.options import read_text, source_place
+from h2q.cli.options import read_text
 from h2q.core.architecture import EMBEDDING, coded
 from h2q.core.errors import H2QError
 from h2q.core.events import silent
@@ -103,7 +103,7 @@ class Bench:
 
 def measured(folder: Path) -> dict[str, Any]:
     """The result document."""
-    source = open_source(source_place("seed"))
+    source = open_source(SEED_MODEL)
     tokenizer = Tokenizer.from_json(source.tokenizer_json())
     ids = tokenizer.encode(read_text(VALID)[: 16 * TOKENS], special=False)
     start = CommonStart(source, folder)

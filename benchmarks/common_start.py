@@ -21,6 +21,8 @@ from h2q.crystallize.texts import Texts, gather_texts
 from h2q.sources import Source
 from h2q.sources.fingerprint import fingerprint
 
+SEED_MODEL = Path(__file__).parents[1] / "src" / "h2q" / "assets" / "seed"
+
 
 @dataclass
 class CommonStart:

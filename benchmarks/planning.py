@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common_start import CommonStart
+from common_start import SEED_MODEL, CommonStart
 from h2q.bench import machine, slug, write_result
-from h2q.cli.options import source_place
 from h2q.core.architecture import coded
 from h2q.core.errors import H2QError
 from h2q.core.specs import ModelSpec
@@ -159,7 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
-        start = CommonStart(open_source(source_place("seed")), options.folder)
+        start = CommonStart(open_source(SEED_MODEL), options.folder)
         plans = list(islice(random_plans(start.source.spec), options.plans))
         result = document(start, plans, list(outcomes(start, plans, options.folder)))
         show(result)

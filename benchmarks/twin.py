@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common_start import CommonStart
+from common_start import SEED_MODEL, CommonStart
 from h2q.bench import machine, slug, write_result
-from h2q.cli.options import source_place
 from h2q.core.architecture import tensors
 from h2q.core.errors import H2QError, QualityError
 from h2q.crystallize import Options
@@ -127,7 +126,7 @@ def furthest(source: Source, twin: Source, tokens: npt.NDArray[np.int64]) -> flo
 
 def measured(folder: Path) -> dict[str, Any]:
     """The result document. Raises QualityError when the twin is another function."""
-    source, rows = open_source(source_place("seed")), []
+    source, rows = open_source(SEED_MODEL), []
     with tempfile.TemporaryDirectory() as place:
         write_twin(source, Path(place) / "twin")
         twin = open_source(Path(place) / "twin")

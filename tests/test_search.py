@@ -15,6 +15,7 @@ from h2q.core.specs import ModelSpec
 from h2q.crystal import crystal_bytes, open_crystal
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize import ModelCrystallizationEngine, Options
+from h2q.crystallize.allocate import TOWERS
 from h2q.crystallize.budget import PROCESS_BYTES, parameters
 from h2q.sources import Source
 from small_llamas import BRIEF, UNTIED, small_llama

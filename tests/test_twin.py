@@ -9,13 +9,13 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
-from h2q.cli.options import source_place
+
 from h2q.sources import open_source
-from twin import SAME, Loudness, furthest, write_twin
+from twin import SAME, SEED_MODEL, Loudness, furthest, write_twin
 
 
 def test_the_twin_is_the_same_function_with_louder_channels(tmp_path: Path) -> None:
-    source = open_source(source_place("seed"))
+    source = open_source(SEED_MODEL)
     write_twin(source, tmp_path / "twin")
     twin = open_source(tmp_path / "twin")
     tokens = np.random.default_rng(0).integers(0, source.spec.vocab_size, (2, 48))
