@@ -11,6 +11,7 @@ from h2q import kernels
 from h2q.core.events import ProgressListener, silent
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.allocate import Judge
+from h2q.crystallize.balance import BalancedSource
 from h2q.crystallize.budget import parameters
 from h2q.crystallize.growth import Growth
 from h2q.crystallize.journal import Journal, journal_key
@@ -30,12 +31,13 @@ class CommonStart:
     kept in a journal in `folder` and made anew when the code, the source or the options change.
     """
 
-    source: Source
+    source: Source  # balanced from the beginning on, as the engine does
     folder: Path
     options: Options = field(default_factory=Options)
     listener: ProgressListener = silent
 
     def __post_init__(self) -> None:
+        self.original, self.source = self.source, BalancedSource(self.source)
         self.texts, self.sensitivity = self._gathered()
 
     def _gathered(self) -> tuple[Texts, Sensitivity]:
@@ -43,7 +45,7 @@ class CommonStart:
         with Journal.beside(self.folder / f"start-{key[:12]}", key) as journal:
             texts = kept_texts(journal)
             if texts is None:
-                texts = gather_texts(self.source, self.options, self.listener)
+                texts = gather_texts(self.original, self.options, self.listener)
                 keep_texts(journal, texts)
             found = kept_sensitivity(journal)
             if found is None:
@@ -83,7 +85,7 @@ class CommonStart:
             keep_texts(journal, self.texts)
             keep_sensitivity(journal, self.sensitivity)
         try:
-            ModelCrystallizationEngine(self.source, options).grow(target, progress=self.listener)
+            ModelCrystallizationEngine(self.original, options).grow(target, progress=self.listener)
         except BaseException:
             Journal.beside(target, self._key(options)).close(remove=True)
             raise
