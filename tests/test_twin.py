@@ -1,5 +1,5 @@
-"""The outlier twin of `benchmarks/twin.py`: loud channels and the same function; the same model once
-its channels are balanced.
+"""The outlier twin of `benchmarks/twin.py`: loud channels and the same function; the same model
+once its channels are balanced.
 """
 
 from __future__ import annotations
