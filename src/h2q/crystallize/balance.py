@@ -120,7 +120,8 @@ class BalancedSource:
 
 def _power(weights: FloatArray, axis: int) -> Rows:
     """Sums of squares over an axis."""
-    return np.einsum("ij,ij->j" if axis == 0 else "ij,ij->i", weights, weights, dtype=np.float64)
+    sums = "ij,ij->j" if axis == 0 else "ij,ij->i"
+    return np.asarray(np.einsum(sums, weights, weights, dtype=np.float64))
 
 
 def middle(above: Rows, below: Rows) -> FloatArray:
