@@ -122,16 +122,8 @@ $(VENV)/.bench-quality: $(VENV)/.installed requirements/bench-quality.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-quality.txt
 	@touch $@
 
-# CRYSTALS: of the seed model; without any, one is grown per ratio.
-QUALITY_RATIOS ?= 8.85 12.5
-CRYSTALS ?= $(QUALITY_RATIOS:%=build/quality/seed-%.crystal)
-
-build/quality/seed-%.crystal: | setup
-	@mkdir -p $(@D)
-	$(BIN)/h2q crystallize seed -o $@ --ratio $*
-
-bench-quality: $(VENV)/.bench-quality $(CRYSTALS)
-	$(BIN)/python benchmarks/quality.py --crystal $(CRYSTALS) --out $(RESULTS) --plot docs/frontier.svg
+bench-quality: $(VENV)/.bench-quality
+	$(BIN)/python benchmarks/quality.py --out $(RESULTS) --plot docs/frontier.svg
 
 demo: setup
 	$(BIN)/h2q demo

@@ -1,11 +1,12 @@
 """The frontier: how much of the seed model our crystals keep, and how much llama.cpp's files keep,
 byte for byte: `make bench-quality`.
 
-Both sides are measured by `h2q.crystallize.compare` against the float32 original in our engine,
-each running in its own engine as it is shipped: ours with int8 inputs and a float32 KV cache,
-llama.cpp with inputs in Q8_K, Q8_0 or F16 and a KV cache in F16. Rows of 512 tokens of texts on
-which neither side was calibrated. llama.cpp's own file in F32 proves that it computes the same
-function.
+The crystals are grown into `--folder`: one as small as each of llama.cpp's files, some by ratio,
+one by quality; what stands there already is taken as it is. Both sides are measured by
+`h2q.crystallize.compare` against the float32 original in our engine, each running in its own engine
+as it is shipped: ours with int8 inputs and a float32 KV cache, llama.cpp with inputs in Q8_K, Q8_0
+or F16 and a KV cache in F16. Rows of 512 tokens of texts on which neither side was calibrated.
+llama.cpp's own file in F32 proves that it computes the same function.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from h2q.crystallize.sampling import TokenArray, cut_text
 from h2q.engine import Model, load_crystal, load_original
 from h2q.sources import Source, open_source
 from h2q.text import Tokenizer
+from quality_crystals import Garden
 from quality_frontier import MOST_RATIO, Entry, at_ratios, verdicts
 from quality_plot import drawing
 
@@ -42,6 +44,8 @@ DATA = ROOT.parent / "shared" / "data"
 TEXTS = (DATA / "gutenberg-valid.txt.xz", DATA / "wikitext2-valid.txt")
 LENGTH = 512
 CALIBRATION_STREAMS, CALIBRATION_SEED = 32, 7_000  # a seed that growing does not use
+FOLDER = ROOT / "build" / "quality"
+PREFIXES = "as-Q4_K_M"  # the crystal whose prefixes are drawn too
 SAME = 1e-5  # KL divergence of a peer that computes the same function
 
 
@@ -68,7 +72,7 @@ def files(
     say("importance matrix ...")
     texts = sample_text(original, CALIBRATION_STREAMS, LENGTH, seed=CALIBRATION_SEED)
     columns = llama.importance(original, texts)
-    for kind in (*(llama.SMALL_TYPES if small else ()), *llama.FILE_TYPES):
+    for kind in (*llama.FILE_TYPES, *(llama.SMALL_TYPES if small else ())):
         if kind not in llama.SMALL_TYPES:
             target = folder / f"{kind.name}.gguf"
             llama.quantize(first, target, kind)
@@ -95,19 +99,22 @@ def crystal_entry(label: str, crystal: Crystal, groups: int) -> Entry:
     return Entry(f"{label} +{groups}", size, size, planes, bits / weights, {})
 
 
-def prefixes(paths: Sequence[Path], source: Source) -> list[tuple[Entry, Model]]:
-    """Every prefix of every crystal."""
-    found = []
-    for path in paths:
-        crystal = open_crystal(path)
-        if crystal.spec != source.spec:
-            raise TextError("The crystal was not grown from the seed model.", where=path.name)
-        label = path.name.removesuffix(".crystal")
-        found += [
-            (crystal_entry(label, crystal, count), load_crystal(crystal, count))
-            for count in range(len(crystal.rank) + 1)
-        ]
-    return found
+def whole(path: Path, source: Source) -> tuple[Entry, Model]:
+    """A crystal with all its groups."""
+    crystal = open_crystal(path)
+    if crystal.spec != source.spec:
+        raise TextError("The crystal was not grown from the seed model.", where=path.name)
+    count = len(crystal.rank)
+    return crystal_entry(path.stem, crystal, count), load_crystal(crystal, count)
+
+
+def prefixes(path: Path) -> list[tuple[Entry, Model]]:
+    """Every prefix of a crystal but the whole."""
+    crystal = open_crystal(path)
+    return [
+        (crystal_entry(path.stem, crystal, count), load_crystal(crystal, count))
+        for count in range(len(crystal.rank))
+    ]
 
 
 def measure(
@@ -123,6 +130,17 @@ def measure(
             for entry, result in zip(entries, found, strict=True)
         ]
     return entries
+
+
+def wanted_sizes(made: Sequence[tuple[str, float, Path]]) -> dict[str, int]:
+    """Bytes by the kind of file, tokenizer left out; where an importance matrix makes a difference,
+    the fewer.
+    """
+    found: dict[str, int] = {}
+    for name, _, path in made:
+        size, kind = llama.sizes(path).without_words, name.split()[0]
+        found[kind] = min(size, found.get(kind, size))
+    return found
 
 
 def require_same(entry: Entry) -> None:
@@ -141,9 +159,13 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Entry], 
     weights = sum(math.prod(tensor.shape) for tensor in tensors(source.spec))
     texts = {t.name: rows_of(t, tokenizer, source, options.tokens) for t in options.text}
     llama.silence()
-    ours = prefixes(options.crystal, source)
+    garden = Garden(source, options.folder, say)
+    options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         made = list(files(source, original, Path(folder), options.small))
+        paths = [*garden.grown(wanted_sizes(made[1:])), *options.crystal]
+        ours = [whole(path, source) for path in paths]
+        ours += [found for path in paths if path.stem == PREFIXES for found in prefixes(path)]
         theirs = [(peer_entry(*m), llama.Peer(m[2], source.spec, LENGTH)) for m in made]
         entries = measure(original, [*theirs, *ours], texts)
         for _, peer in theirs:
@@ -172,7 +194,8 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], list[Entry], 
         "crystals": {
             "kv_cache": "F32",
             "activations": "int8, a scale per token",
-            "prefixes": [entry.to_json(weights) for entry in found],
+            "entries": [entry.to_json(weights) for entry in found],
+            "refused": [refused.to_json() for refused in garden.refused],
         },
         "at_ratios": {
             text: {
@@ -216,6 +239,8 @@ def show(document: dict[str, Any], peers: list[Entry], ours: list[Entry]) -> Non
                 f"({row['ours']}, {row['our_bytes']:,} of {row['their_bytes']:,} bytes): "
                 f"{row['ratio']:.2f} {'holds' if row['holds'] else f'misses {MOST_RATIO}'}"
             )
+        for refused in document["crystals"]["refused"]:
+            print(f"\n{refused['name']}: {refused['reason']}")
         print(f"\nOurs by ratio to float32 ({text}):")
         for ratio, entry in document["at_ratios"][text].items():
             figures = entry["texts"][text]
@@ -228,9 +253,10 @@ def show(document: dict[str, Any], peers: list[Entry], ours: list[Entry]) -> Non
 def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crystal", type=Path, nargs="+", required=True, help="of the seed model")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="for grown crystals")
+    parser.add_argument("--crystal", type=Path, nargs="+", default=(), help="others, measured too")
     parser.add_argument("--text", type=Path, nargs="+", default=TEXTS, help="UTF-8, or .xz")
-    parser.add_argument("--tokens", type=int, default=32_768, help="of each text")
+    parser.add_argument("--tokens", type=int, default=16_384, help="of each text")
     parser.add_argument("--no-small", dest="small", action="store_false", help="no IQ types")
     parser.add_argument("--out", type=Path, help="a file, or a folder such as benchmarks/results")
     parser.add_argument("--plot", type=Path, help="an SVG file such as docs/frontier.svg")

@@ -59,7 +59,7 @@ def _panel(text: str, theirs: Sequence[Entry], ours: Sequence[Entry], down: floa
             LEFT, down + 36, "mean KL divergence from float32, nats per token", "caption", "start"
         ),
         svg.circle(WIDTH - 206, down + 14, 5, "dot", "h2q"),
-        svg.text(WIDTH - 194, down + 18, "h2q, prefixes of crystals", "label", "start"),
+        svg.text(WIDTH - 194, down + 18, "h2q, whole crystals and prefixes", "label", "start"),
         svg.circle(WIDTH - 206, down + 32, 5, "hollow", "llama.cpp"),
         svg.text(WIDTH - 194, down + 36, "llama.cpp (pale: no imatrix)", "label", "start"),
         svg.line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"),

@@ -28,7 +28,14 @@ from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.moments import FloatArray, Moments, TokenArray
 from h2q.crystallize.sampling import sample_text
 from h2q.crystallize.texts import CALIBRATION_SEED, MEASURE_SEED, TEMPERATURES
-from h2q.crystallize.towers import Encoded, Matrix, add_plane, row_costs
+from h2q.crystallize.towers import (
+    Encoded,
+    Matrix,
+    TowerPlan,
+    add_plane,
+    encode_tower,
+    row_costs,
+)
 from h2q.engine import Model, load_original
 from h2q.geometry.rotation import rotation
 from h2q.sources import open_source
@@ -36,8 +43,8 @@ from h2q.sources import open_source
 SEED_MODEL = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
 SEED = 0  # of the rotation
 BLOCKS = ((8, 20), (8, 24), (12, 20), (12, 24), (16, 20), (16, 24), (16, 32))
-BASE_DAMPINGS = (0.01, 0.03, 0.1, 0.2, 0.3, 1.0, 1e6)  # the last: no feedback
-REFINE_DAMPINGS = (0.03, 0.1, 0.3)
+BASE_DAMPINGS = (0.03, 0.1, 0.3, 0.6, 1.0, 1e6)  # the last: no feedback
+REFINE_DAMPINGS = (0.1, 0.2, 0.3)
 ONE_SHOT = 0.0045 / 0.0699  # loss of a four-bit code over that of a two-bit one (trellis.md)
 
 
@@ -92,35 +99,28 @@ def seed_layers(every: int) -> list[Layer]:
     ]
 
 
-def coded(layers: list[Layer], bits: int, damping: float, below: list[Encoded]) -> list[Encoded]:
-    """One more plane on every layer; the base where nothing is below."""
-    if not below:
-        return [add_plane(layer.matrix, None, bits, damping) for layer in layers]
-    pairs = zip(layers, below, strict=True)
-    return [add_plane(layer.matrix, before, bits, damping) for layer, before in pairs]
+def losses(layers: list[Layer], plan: TowerPlan) -> npt.NDArray[np.float64]:
+    """Of every layer's tower."""
+    return np.array([layer.loss(encode_tower(layer.matrix, plan)[-1]) for layer in layers])
 
 
 def damping(layers: list[Layer]) -> None:
     """Losses of towers by the damping of their base and of the planes above it, each relative to
     the matrix's own best base, or to the one-shot four-bit code that goes with it; then the mean.
     """
-
-    def losses(tower: list[Encoded]) -> npt.NDArray[np.float64]:
-        return np.array([layer.loss(e) for layer, e in zip(layers, tower, strict=True)])
-
-    bases = {d: coded(layers, 2, d, []) for d in BASE_DAMPINGS}
-    best = np.min([losses(base) for base in bases.values()], axis=0)
+    bases = {d: losses(layers, TowerPlan((2,), (d,))) for d in BASE_DAMPINGS}
+    best = np.min(list(bases.values()), axis=0)
     print(f"{len(layers)} matrices, their best bases lose {best.min():.4f} to {best.max():.4f}\n")
     print("| base damping | above | 2 | 2+1 | 2+2 / one-shot | 2+1+1 / one-shot |")
     print("|---|---|---|---|---|---|", flush=True)
-    for base_damping, base in bases.items():
+    for base, alone in bases.items():
         for above in REFINE_DAMPINGS:
-            one = coded(layers, 1, above, base)
-            two, three = coded(layers, 2, above, base), coded(layers, 1, above, one)
-            means = [float(np.mean(losses(tower) / best)) for tower in (base, one, two, three)]
+            towers = ((2, 1), (2, 2), (2, 1, 1))
+            found = [losses(layers, TowerPlan(t, (base,) + (above,) * len(t[1:]))) for t in towers]
+            means = [float(np.mean(loss / best)) for loss in (alone, *found)]
             means[2:] = [mean / ONE_SHOT for mean in means[2:]]
             figures = " | ".join(f"{mean:.3f}" for mean in means)
-            print(f"| {base_damping:g} | {above:g} | {figures} |", flush=True)
+            print(f"| {base:g} | {above:g} | {figures} |", flush=True)
 
 
 def blocks(cases: Iterable[tuple[int, int]]) -> None:

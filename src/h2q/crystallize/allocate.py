@@ -19,10 +19,29 @@ from h2q.crystallize.growing import Grown
 from h2q.crystallize.sensitivity import Rows, Sensitivity
 from h2q.geometry.decision import DiscreteDecisionEngine, Step
 
-TOWERS = {1: (1,), 2: (2,), 3: (2, 1), 4: (2, 2), 5: (2, 2, 1), 6: (2, 2, 2)}
+# Up to eight bits: where little is lost elsewhere, the head's rows of frequent words need them.
+TOWERS = {
+    1: (1,),
+    2: (2,),
+    3: (2, 1),
+    4: (2, 2),
+    5: (2, 2, 1),
+    6: (2, 2, 2),
+    7: (2, 2, 2, 1),
+    8: (2, 2, 2, 2),
+}
 # Loss of a tower under feedback, relative to plain two-bit rounding's shaped by the same inputs;
 # measured on the seed model (docs/lab/LOG.md).
-LOSS_OF_BITS = {1: 3.9, 2: 1.0, 3: 0.325, 4: 0.087, 5: 0.030, 6: 0.0085}
+LOSS_OF_BITS = {
+    1: 3.9,
+    2: 1.0,
+    3: 0.32,
+    4: 0.084,
+    5: 0.026,
+    6: 0.0056,
+    7: 0.0018,
+    8: 0.0007,
+}
 TWO_BITS = 0.07  # of a row's power, two bits without feedback
 
 
@@ -80,7 +99,7 @@ def kind(part: Part) -> str:
 
 
 def plan_ladders(judge: Judge) -> list[list[Step]]:
-    """For every part the steps from one bit a weight to six, foretold."""
+    """For every part the steps from one bit a weight to the most, foretold."""
     out = []
     for part in coded(judge.spec):
         losses = [judge.foretold(part, bits) for bits in TOWERS]
@@ -102,8 +121,8 @@ def plan_for_bytes(judge: Judge, budget: int) -> dict[str, int]:
 
 
 def plan_for_loss(judge: Judge, most: float) -> dict[str, int]:
-    """Bits a weight of every part for the fewest bytes whose foretold loss is at most `most`; six
-    for all where that cannot be.
+    """Bits a weight of every part for the fewest bytes whose foretold loss is at most `most`; the
+    most for all where that cannot be.
     """
     ladders = plan_ladders(judge)
     left = sum(judge.foretold(part, 1) for part in coded(judge.spec))

@@ -16,6 +16,7 @@ from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.memory import keep_freed_memory, peak_rss_bytes
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
 from h2q.crystallize.allocate import Judge
+from h2q.crystallize.balance import BalancedSource
 from h2q.crystallize.budget import parameters, require_possible
 from h2q.crystallize.candidate import Candidate, plan_report
 from h2q.crystallize.certificate import tensor_spectra, text_entry, versions
@@ -49,7 +50,8 @@ class ModelCrystallizationEngine:
     """
 
     def __init__(self, source: Source, options: Options | None = None) -> None:
-        self.source, self.options = source, options or Options()
+        self.original, self.source = source, BalancedSource(source)
+        self.options = options or Options()
         self.seconds: dict[str, float] = {}
 
     def grow(
@@ -68,7 +70,7 @@ class ModelCrystallizationEngine:
             with self._timed("texts"):
                 texts = kept_texts(journal)
                 if texts is None:
-                    texts = gather_texts(source, options, progress)
+                    texts = gather_texts(self.original, options, progress)
                     keep_texts(journal, texts)
             with self._timed("measure sensitivity"):
                 search = self._prepare(texts, journal, progress)

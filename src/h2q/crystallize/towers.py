@@ -24,6 +24,7 @@ from h2q.codec.planes import Plane, from_bfloat16, to_bfloat16
 from h2q.core.errors import KernelError, QualityError, SourceError, UsageError
 from h2q.core.specs import PlaneSpec
 from h2q.crystallize.moments import FloatArray, Moments, damped, feedback
+from h2q.crystallize.starts import row_signs
 
 Costs = npt.NDArray[np.float64]
 Listener = Callable[[float], bool]
@@ -33,6 +34,9 @@ MOST_PLANES = 8  # of a tensor, docs/format.md
 # A plane is encoded at a scale this much above the one its levels were made for: hardly dearer for
 # most weights, and what lies far out leaves less to the planes above.
 SPREAD = {2: 1.03, 1: 1.02}
+# And this much more by the number of planes that follow. What a plane's largest level does not
+# reach, planes above, being smaller, hardly mend; inside its reach they halve it for every bit.
+ROOM = (1.0, 1.05, 1.12, 1.15)
 LOSS = {2: 0.07, 1: 0.27}  # of a plane, about; for the power that its own errors feed back
 MOST_FED = 0.75  # share of a target's power; beyond, the estimate is no longer one
 SMALLEST_SCALE = np.float32(1e-30)
@@ -128,7 +132,10 @@ def encode_tower(
     for index, (bits, damping) in enumerate(zip(plan.bits, plan.damping, strict=True)):
         part = None if progress is None else _part(progress, index, len(plan.bits))
         before = done[-1] if done else None
-        done.append(add_plane(matrix, before, bits, damping, plan.commit, plan.lookahead, part))
+        above = len(plan.bits) - 1 - index
+        done.append(
+            add_plane(matrix, before, bits, damping, plan.commit, plan.lookahead, part, above)
+        )
     return done
 
 
@@ -140,15 +147,18 @@ def add_plane(
     commit: int = COMMIT,
     lookahead: int = LOOKAHEAD,
     progress: Listener | None = None,
+    above: int = 0,
 ) -> Encoded:
-    """One more plane of `bits` on top of `before`, or the base. Raises QualityError when moments
-    and damping together are not positive definite, Cancelled when progress returned False.
+    """One more plane of `bits` on top of `before`, or the base; `above` more will follow. Raises
+    QualityError when moments and damping together are not positive definite, Cancelled when
+    progress returned False.
     """
     rest = matrix.weights if before is None else before.rest
     costs = matrix.costs if before is None else before.costs
     shape = _feedback(matrix, damping)
-    scale = np.sqrt(np.mean(rest.astype(np.float64) ** 2, axis=1)) * _spread(bits, shape)
+    scale = np.sqrt(np.mean(rest.astype(np.float64) ** 2, axis=1)) * _spread(bits, above, shape)
     scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
+    scale *= row_signs(rest / scale[:, None], bits)
     try:
         codes = kernels.encode_plane(
             rest / scale[:, None], bits, shape, commit, lookahead, progress=progress
@@ -192,7 +202,7 @@ def _feedback(matrix: Matrix, damping: float) -> FloatArray | None:
     return shape
 
 
-def _spread(bits: int, shape: FloatArray | None) -> float:
+def _spread(bits: int, above: int, shape: FloatArray | None) -> float:
     """Row scale at which a plane is encoded, relative to the row's deviation.
 
     A target is its weight plus what errors before it feed back: of power t = w + loss * t * f, f
@@ -203,7 +213,8 @@ def _spread(bits: int, shape: FloatArray | None) -> float:
         if shape is None
         else LOSS[bits] * float(np.sum(shape**2, dtype=np.float64)) / len(shape)
     )
-    return SPREAD[bits] / UNIT[bits] / math.sqrt(1 - min(fed, MOST_FED))
+    wide = SPREAD[bits] * ROOM[min(above, len(ROOM) - 1)]
+    return wide / UNIT[bits] / math.sqrt(1 - min(fed, MOST_FED))
 
 
 def _fitted(
@@ -211,8 +222,8 @@ def _fitted(
 ) -> tuple[npt.NDArray[np.uint16], Costs]:
     """Row scales as they are stored, bfloat16 bits, and what each row costs with them.
 
-    A scale is argmin over s of (w - s q) H (w - s q)^T, H lightly damped; zero where q points away
-    from w, or where the row is better off without the plane. The cost follows from w H w^T, w H q^T
+    A scale is argmin over s of (w - s q) H (w - s q)^T, H lightly damped, and may be negative; zero
+    where the row is better off without the plane. The cost follows from w H w^T, w H q^T
     and q H q^T, of which the first is known.
     """
     across, own = _inner(levels, moments, [rest, levels])
@@ -221,7 +232,7 @@ def _fitted(
         light = FIT_DAMPING * max(float(np.trace(moments)) / len(moments), 1e-12)
         plain_across, plain_own = _inner(levels, None, [rest, levels])
         above, below = across + light * plain_across, own + light * plain_own
-    fitted = np.divide(above, below, out=np.zeros_like(above), where=(above > 0) & (below > 0))
+    fitted = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = to_bfloat16(fitted.astype(np.float32))
         scale = from_bfloat16(stored).astype(np.float64)
