@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from h2q import kernels
 from h2q.codec.planes import Activations, Plane
+from h2q.core.attention import AttentionRule
 from h2q.core.errors import KernelError
 from h2q.geometry.rotation import rotation
 from planes import BITS, NATIVE, moved, normal, random_plane, random_stack
@@ -121,7 +122,7 @@ def test_arrays_may_begin_at_any_address(offset: int, tokens: int, seed: int) ->
             kernels.rms_norm(at(x), at(x[0]), 1e-5),
             kernels.swiglu(at(x), at(up)),
             kernels.rope(at(x[:, None]), at(cos), at(cos)),
-            kernels.attention(at(q), at(k), at(k), 3),
+            kernels.attention(at(q), at(k), at(k), 3, AttentionRule(0.25)),
             kernels.encode_plane(at(x), 2, at(coupling)),
         ]
 
@@ -215,7 +216,11 @@ def wrong_arrays() -> dict[str, Callable[[], Any]]:
         "gate and up": lambda: kernels.swiglu(flat, flat[:2]),
         "short angles": lambda: kernels.rope(flat[:, None], flat[:, :31], flat[:, :31]),
         "a short cache": lambda: kernels.attention(
-            flat.reshape(1, 3, 4, 16), flat.reshape(1, 4, 3, 16), flat.reshape(1, 4, 3, 16), 1
+            flat.reshape(1, 3, 4, 16),
+            flat.reshape(1, 4, 3, 16),
+            flat.reshape(1, 4, 3, 16),
+            1,
+            AttentionRule(1),
         ),
         "feedback": lambda: kernels.encode_plane(flat, 2, flat),
     }

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from h2q import kernels
+from h2q.core.attention import AttentionRule
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, normal, random_plane
 
 SHAPES = [(1, 1), (16, 4), (5, 7), (31, 37), (128, 256), (256, 768), (263, 101), (300, 260)]
+RULE = AttentionRule(0.3)
 Case = Callable[[np.random.Generator], Any]
 
 
@@ -43,11 +45,14 @@ def decode(rows: int, cols: int, bits: int) -> Case:
     return case
 
 
-def attend(batch: int, tokens: int, heads: int, shared: int, width: int, start: int) -> Case:
+def attend(*shape: int, rule: AttentionRule = RULE, values: int = 0, sinks: bool = False) -> Case:
+    batch, tokens, heads, shared, width, start = shape
+
     def case(draw: np.random.Generator) -> Any:
-        cache = (batch, shared, start + tokens + 3, width)
+        cache = (batch, shared, start + tokens + 3)
         q = normal(draw, batch, tokens, heads, width) * 3
-        return kernels.attention(q, normal(draw, *cache), normal(draw, *cache), start)
+        k, v = normal(draw, *cache, width), normal(draw, *cache, values or width)
+        return kernels.attention(q, k, v, start, rule, normal(draw, heads) if sinks else None)
 
     return case
 
@@ -85,6 +90,10 @@ CASES: dict[str, Case] = {
     "attention, prompt": attend(2, 33, 4, 2, 64, 0),
     "attention, odd head": attend(1, 5, 3, 1, 10, 4),
     "attention, small head": attend(3, 2, 8, 4, 8, 18),
+    "attention, window": attend(2, 40, 4, 2, 64, 7, rule=AttentionRule(0.2, window=13)),
+    "attention, soft cap": attend(1, 9, 4, 4, 32, 30, rule=AttentionRule(0.7, softcap=5.0)),
+    "attention, sinks": attend(1, 9, 6, 2, 24, 3, rule=AttentionRule(0.7, 4, 5.0), sinks=True),
+    "attention, narrow values": attend(1, 5, 6, 1, 40, 20, rule=AttentionRule(0.4), values=24),
 }
 
 

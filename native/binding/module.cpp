@@ -1,11 +1,13 @@
 // The seam to Python: check shapes, release the interpreter lock, call. Names and shapes as in h2q/kernels/native.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -168,16 +170,22 @@ void rope(In<float, 3> x, In<float, 2> cos, In<float, 2> sin, Array<float, 3> ou
                  static_cast<int>(x.shape(2)), out.data());
 }
 
-void attention(In<float, 4> q, In<float, 4> k, In<float, 4> v, int start, Array<float, 4> out) {
+void attention(In<float, 4> q, In<float, 4> k, In<float, 4> v, int start, float scale, int window, float softcap,
+               std::optional<In<float, 1>> sinks, Array<float, 4> out) {
   Borders at;
-  for (int i = 0; i < 4; ++i)
+  for (int i = 0; i < 3; ++i)
     require(k.shape(i) == v.shape(i) && q.shape(i) == out.shape(i), "keys and values, or query and output, differ");
+  require(v.shape(3) == out.shape(3), "values and output differ");
+  require(!sinks || sinks->shape(0) == q.shape(2), "there is not one sink for every head");
+  require(window >= 0, "a window cannot be negative");
   require(k.shape(0) == q.shape(0) && k.shape(3) == q.shape(3) && k.shape(1) > 0 && q.shape(2) % k.shape(1) == 0,
           "the query does not fit the cache");
   require(start >= 0 && static_cast<size_t>(start) + q.shape(1) <= k.shape(2), "the cache is too short");
   const auto size = [&](const auto& a, int i) { return static_cast<int>(a.shape(i)); };
-  const h2q::AttentionView view{at(q),      at(k),      at(v),      out.data(), size(q, 0), size(q, 1),
-                                size(q, 2), size(k, 1), size(k, 2), size(q, 3), start};
+  const h2q::AttentionView view{at(q),      at(k),      at(v),      sinks ? at(*sinks) : nullptr,
+                                out.data(), size(q, 0), size(q, 1), size(q, 2),
+                                size(k, 1), size(k, 2), size(q, 3), size(v, 3),
+                                start,      window,     scale,      softcap};
   nb::gil_scoped_release release;
   h2q::attention(view);
 }
@@ -227,7 +235,8 @@ NB_MODULE(_native, m) {
   m.def("rms_norm", &rms_norm);
   m.def("swiglu", &swiglu);
   m.def("rope", &rope);
-  m.def("attention", &attention);
+  m.def("attention", &attention, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg().none(), nb::arg());
   m.def("read_forms", &h2q::read_forms);
   m.def("read_words", [](In<uint64_t, 1> words, int form) {
     require(form >= 0 && form < h2q::read_forms(), "there is no such way to read");

@@ -92,18 +92,23 @@ void rope(const float* x, const float* cos, const float* sin, int heads, int wid
 }
 
 void attend(const AttentionView& a, int batch, int head, int token, float* scores) {
-  const int width = a.width, seen = a.start + token + 1, shared = head / (a.heads / a.kv_heads);
-  const float* q = a.q + ((static_cast<int64_t>(batch) * a.tokens + token) * a.heads + head) * width;
-  const int64_t cache = (static_cast<int64_t>(batch) * a.kv_heads + shared) * a.capacity * width;
-  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
-  float best = -INFINITY;
+  const int width = a.width, end = a.start + token + 1, shared = head / (a.heads / a.kv_heads);
+  const int first = a.window ? most(0, end - a.window) : 0, seen = end - first;
+  const int64_t query = (static_cast<int64_t>(batch) * a.tokens + token) * a.heads + head;
+  const int64_t cache = (static_cast<int64_t>(batch) * a.kv_heads + shared) * a.capacity + first;
+  const float* q = a.q + query * width;
+  float best = a.sinks ? a.sinks[head] : -INFINITY;
   for (int p = 0; p < seen; ++p) {
-    const float* k = a.k + cache + static_cast<int64_t>(p) * width;
+    const float* k = a.k + (cache + p) * width;
     Floats sum{};
     int i = 0;
     for (; i + kLanes <= width; i += kLanes) sum = sum + load(q + i) * load(k + i);
     if (i < width) sum = sum + load_part(q + i, width - i) * load_part(k + i, width - i);
-    scores[p] = tree(sum) * scale;
+    scores[p] = tree(sum) * a.scale;
+    if (a.softcap != 0) {
+      const Floats e = exponential(Floats{} + scores[p] / a.softcap * 2.0f);
+      scores[p] = a.softcap * (1.0f - 2.0f / (e[0] + 1.0f));
+    }
     best = scores[p] > best ? scores[p] : best;
   }
   Floats total{};
@@ -118,16 +123,18 @@ void attend(const AttentionView& a, int batch, int head, int token, float* score
     store(scores + p, e);
     total = total + e;
   }
-  const float norm = tree(total);
-  float* out = a.out + ((static_cast<int64_t>(batch) * a.tokens + token) * a.heads + head) * width;
-  for (int begin = 0; begin < width; begin += kLanes) {
-    const int part = least(kLanes, width - begin);
+  float norm = tree(total);
+  if (a.sinks) norm = norm + exponential(Floats{} + (a.sinks[head] - best))[0];
+  const int wide = a.value_width;
+  float* out = a.out + query * wide;
+  for (int begin = 0; begin < wide; begin += kLanes) {
+    const int part = least(kLanes, wide - begin);
     Floats sum{};
-    const float* v = a.v + cache + begin;
+    const float* v = a.v + cache * wide + begin;
     if (part == kLanes)
-      for (int p = 0; p < seen; ++p) sum = sum + scores[p] * load(v + static_cast<int64_t>(p) * width);
+      for (int p = 0; p < seen; ++p) sum = sum + scores[p] * load(v + static_cast<int64_t>(p) * wide);
     else
-      for (int p = 0; p < seen; ++p) sum = sum + scores[p] * load_part(v + static_cast<int64_t>(p) * width, part);
+      for (int p = 0; p < seen; ++p) sum = sum + scores[p] * load_part(v + static_cast<int64_t>(p) * wide, part);
     const Floats result = sum / norm;
     std::memcpy(out + begin, &result, static_cast<size_t>(part) * sizeof(float));
   }

@@ -14,9 +14,11 @@ struct RotationView {
 };
 
 struct AttentionView {
-  const float *q, *k, *v;  // (B, T, H, hd), (B, KV, capacity, hd) twice
-  float* out;              // (B, T, H, hd)
-  int batch, tokens, heads, kv_heads, capacity, width, start;
+  const float *q, *k, *v;  // (B, T, H, width), (B, KV, capacity, width), (B, KV, capacity, value_width)
+  const float* sinks;      // (H) or null
+  float* out;              // (B, T, H, value_width)
+  int batch, tokens, heads, kv_heads, capacity, width, value_width, start, window;
+  float scale, softcap;
 };
 
 struct DenseView {

@@ -139,7 +139,9 @@ void attend(Draw& draw, Bytes& out, int batch, int tokens, int heads, int shared
   const auto q = draw.normal(static_cast<size_t>(batch) * tokens * heads * width, 3.0f);
   const auto k = draw.normal(static_cast<size_t>(batch) * shared * capacity * width), v = draw.normal(k.size());
   std::vector<float> mixed(q.size());
-  h2q::attention({q.data(), k.data(), v.data(), mixed.data(), batch, tokens, heads, shared, capacity, width, start});
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
+  h2q::attention({q.data(), k.data(), v.data(), nullptr, mixed.data(), batch, tokens, heads, shared, capacity, width,
+                  width, start, 0, scale, 0.0f});
   put(out, mixed);
 }
 

@@ -13,9 +13,10 @@ from collections.abc import Callable
 import numpy as np
 
 from h2q import kernels
+from h2q.core.attention import AttentionRule
 from h2q.core.specs import ModelSpec
 from h2q.crystallize.moments import FloatArray
-from h2q.engine.block import Layer, Positions
+from h2q.engine.block import Layer, Positions, rule
 from h2q.engine.projections import DenseProjection, Projection
 
 Heard = Callable[[str, FloatArray], None]  # tensor name, derivative at its output (T, rows)
@@ -76,7 +77,7 @@ def layer_back(
     normed = kernels.rms_norm(x, layer.input_norm, eps)
     q, k = (_turned(normed @ w.T, spec, places).reshape(split) for w in (wq, wk))
     v = (normed @ wv.T).reshape(split)
-    mixed = _attend(q, k, v)
+    mixed = _attend(q, k, v, rule(spec))
     middle = x + mixed @ wo.T
     inner = kernels.rms_norm(middle, layer.post_norm, eps)
     gate, up = inner @ wg.T, inner @ wu.T
@@ -96,10 +97,10 @@ def layer_back(
     return grad + rms_norm_back(into, x, layer.input_norm, eps)
 
 
-def _attend(q: FloatArray, k: FloatArray, v: FloatArray) -> FloatArray:
+def _attend(q: FloatArray, k: FloatArray, v: FloatArray, rule: AttentionRule) -> FloatArray:
     batch, length = q.shape[:2]
     keys, values = (np.ascontiguousarray(a.transpose(0, 2, 1, 3)) for a in (k, v))
-    return kernels.attention(q, keys, values, 0).reshape(batch * length, -1)
+    return kernels.attention(q, keys, values, 0, rule).reshape(batch * length, -1)
 
 
 def _turned(x: FloatArray, spec: ModelSpec, places: Positions) -> FloatArray:

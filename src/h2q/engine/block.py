@@ -6,14 +6,16 @@ tokens: growing and measuring models that do not fit into memory.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from h2q import kernels
+from h2q.core.attention import AttentionRule
 from h2q.core.specs import ModelSpec
-from h2q.engine.cache import Cache
+from h2q.engine.cache import Attending, Cache
 from h2q.engine.projections import FloatArray, Observer, Projection
 
 
@@ -32,21 +34,28 @@ class Layer:
 
 @dataclass(frozen=True)
 class Positions:
-    """Cosines and sines of a run of positions for every row of a batch, float32 (batch * length,
-    head_dim / 2).
-    """
+    """Cosines and sines of the position of every row, float32 (rows, head_dim / 2)."""
 
     cos: FloatArray
     sin: FloatArray
 
     @classmethod
-    def of(cls, spec: ModelSpec, start: int, batch: int, length: int) -> Positions:
-        """Rotary angles (Su et al. 2021) of positions start to start + length."""
-        positions = np.arange(start, start + length, dtype=np.float32)
+    def at(cls, spec: ModelSpec, positions: npt.NDArray[np.int64]) -> Positions:
+        """Rotary angles (Su et al. 2021) of positions int64 (rows,)."""
         # Angles are rounded to float32 before the cosine, as Hugging Face does: models were trained
         # that way.
-        angles = np.tile(positions[:, None] * frequencies(spec), (batch, 1)).astype(np.float64)
+        angles = (positions.astype(np.float32)[:, None] * frequencies(spec)).astype(np.float64)
         return cls(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+
+    @classmethod
+    def of(cls, spec: ModelSpec, start: int, batch: int, length: int) -> Positions:
+        """Those of `batch` texts that go from `start` to start + length."""
+        return cls.at(spec, np.tile(np.arange(start, start + length), batch))
+
+
+def rule(spec: ModelSpec) -> AttentionRule:
+    """How a layer's attention forms its scores."""
+    return AttentionRule(1 / math.sqrt(spec.head_dim))
 
 
 def frequencies(spec: ModelSpec) -> FloatArray:
@@ -59,14 +68,13 @@ def run_layer(
     spec: ModelSpec,
     layer: Layer,
     x: FloatArray,
-    cache: Cache,
+    cache: Attending,
     slot: int,
     positions: Positions,
     observer: Observer | None = None,
 ) -> FloatArray:
-    """The stream after the block: float32 (batch * length, width) to the same. Keys and values go
-    into `slot` of the cache at its current length, which is not moved. `observer` is shown
-    (`reads` name, input) of every projection.
+    """The stream after the block: float32 (rows, width) to the same, keys and values kept in `slot`
+    of the cache. `observer` is shown (`reads` name, input) of every projection.
     """
 
     def apply(reads: str, projection: Projection, x: FloatArray) -> list[FloatArray]:
@@ -78,10 +86,9 @@ def run_layer(
     q, k, v = apply(f"{layer.name}.self_attn.in", layer.qkv, normed)
     q = kernels.rope(q.reshape(len(x), -1, spec.head_dim), positions.cos, positions.sin)
     k = kernels.rope(k.reshape(len(x), -1, spec.head_dim), positions.cos, positions.sin)
-    split = (cache.batch, len(x) // cache.batch, -1, spec.head_dim)
-    cache.store(slot, k.reshape(split), v.reshape(split))
-    mixed = kernels.attention(q.reshape(split), cache.keys[slot], cache.values[slot], cache.length)
-    x = x + apply(f"{layer.name}.self_attn.out", layer.o, mixed.reshape(len(x), -1))[0]
+    v = v.reshape(len(x), -1, spec.head_dim)
+    mixed = cache.attend(slot, q, k, v, rule(spec))
+    x = x + apply(f"{layer.name}.self_attn.out", layer.o, mixed)[0]
     normed = kernels.rms_norm(x, layer.post_norm, spec.rms_norm_eps)
     gate, up = apply(f"{layer.name}.mlp.in", layer.gate_up, normed)
     out: npt.NDArray[np.float32] = apply(

@@ -4,14 +4,38 @@ model.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
+from h2q import kernels
+from h2q.core.attention import AttentionRule
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 
 FloatArray = npt.NDArray[np.float32]
 FIRST_CAPACITY = 128
+
+
+class Attending(Protocol):
+    """What a block hands its queries, keys and values to, one row per token of whatever streams
+    are being run: it keeps the keys and values and knows who sees what.
+    """
+
+    def attend(
+        self,
+        layer: int,
+        q: FloatArray,
+        k: FloatArray,
+        v: FloatArray,
+        rule: AttentionRule,
+        sinks: FloatArray | None = None,
+    ) -> FloatArray:
+        """float32 (rows, heads, head_dim), (rows, kv_heads, head_dim) twice to (rows, heads *
+        head_dim).
+        """
+        ...
 
 
 class Cache:
@@ -51,6 +75,24 @@ class Cache:
         grown = np.zeros((*array.shape[:2], capacity, array.shape[3]), np.float32)
         grown[:, :, : self.length] = array[:, :, : self.length]
         return grown
+
+    def attend(
+        self,
+        layer: int,
+        q: FloatArray,
+        k: FloatArray,
+        v: FloatArray,
+        rule: AttentionRule,
+        sinks: FloatArray | None = None,
+    ) -> FloatArray:
+        """Append k and v of one layer at the current length and let q look at all there is: float32
+        (batch * tokens, heads or kv_heads, head_dim) to (batch * tokens, heads * head_dim).
+        """
+        q, k, v = (part.reshape(self.batch, -1, *part.shape[1:]) for part in (q, k, v))
+        self.store(layer, k, v)
+        keys, values = self.keys[layer], self.values[layer]
+        mixed = kernels.attention(q, keys, values, self.length, rule, sinks)
+        return mixed.reshape(q.shape[0] * q.shape[1], -1)
 
     def store(self, layer: int, keys: FloatArray, values: FloatArray) -> None:
         """Append float32 (batch, tokens, kv_heads, head_dim) of one layer at the current length."""

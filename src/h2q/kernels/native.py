@@ -15,6 +15,7 @@ from h2q.codec.constants import COLUMNS, LEVELS
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import ACTIVATION_PADDING, Activations, Plane
 from h2q.core import settings
+from h2q.core.attention import AttentionRule
 from h2q.core.errors import Cancelled, KernelError
 from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import Rotation
@@ -188,10 +189,18 @@ def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
     return out
 
 
-def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
+def attention(
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    start: int,
+    rule: AttentionRule,
+    sinks: FloatArray | None = None,
+) -> FloatArray:
     """See h2q.kernels.twins.attention."""
-    out = np.empty(q.shape, np.float32)
-    _call(_native.attention, q, k, v, start, out)
+    out = np.empty((*q.shape[:3], v.shape[-1]), np.float32)
+    scores = (rule.scale, rule.window, rule.softcap)
+    _call(_native.attention, q, k, v, start, *scores, sinks, out)
     return out
 
 

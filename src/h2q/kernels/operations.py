@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.planes import Activations, Plane
+from h2q.core.attention import AttentionRule
 from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import Rotation
 from h2q.kernels.paths import implementation
@@ -102,11 +103,18 @@ def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
     return out
 
 
-def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
-    """Causal attention of q (B, T, H, hd) over caches (B, KV, capacity, hd): float32 (B, T, H,
-    hd).
+def attention(
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    start: int,
+    rule: AttentionRule,
+    sinks: FloatArray | None = None,
+) -> FloatArray:
+    """Causal attention of q (B, T, H, hd) over caches k (B, KV, capacity, hd) and v (B, KV,
+    capacity, vd): float32 (B, T, H, vd). sinks: scores (H,) of nothing at all.
     """
-    out: FloatArray = implementation().attention(q, k, v, start)
+    out: FloatArray = implementation().attention(q, k, v, start, rule, sinks)
     return out
 
 

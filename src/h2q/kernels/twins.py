@@ -16,6 +16,7 @@ from h2q.codec.activations import quantize
 from h2q.codec.decode import decode_plane, gather_rows, matmul_planes
 from h2q.codec.encode import encode_plane
 from h2q.codec.planes import Activations, from_bfloat16
+from h2q.core.attention import AttentionRule
 from h2q.geometry.rotation import Rotation, rotate, unrotate
 
 __all__ = [
@@ -114,26 +115,44 @@ def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
     return np.concatenate([a * c - b * s, b * c + a * s], axis=-1)
 
 
-def attention(q: FloatArray, k: FloatArray, v: FloatArray, start: int) -> FloatArray:
+def attention(
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    start: int,
+    rule: AttentionRule,
+    sinks: FloatArray | None = None,
+) -> FloatArray:
     """Causal attention over a cache, grouped queries (Ainslie et al. 2023).
 
-    q: float32 (B, T, H, hd). k, v: float32 (B, KV, capacity, hd), already holding positions 0 ..
-    start + T - 1. Query t sees positions 0 .. start + t. Returns float32 (B, T, H, hd).
+    q: float32 (B, T, H, hd). k: float32 (B, KV, capacity, hd), v (B, KV, capacity, vd), already
+    holding positions 0 .. start + T - 1. Query t sees the last rule.window positions up to start +
+    t. sinks: float32 (H,), the score of an entry without a value (Xiao et al. 2023), or None.
+    Returns float32 (B, T, H, vd).
     """
-    _, tokens, heads, width = q.shape
+    batch, tokens, heads, _ = q.shape
     groups = heads // k.shape[1]
-    scale = np.float32(1 / np.sqrt(width))
-    out = np.empty_like(q)
+    out = np.empty((batch, tokens, heads, v.shape[-1]), np.float32)
     for t in range(tokens):
-        seen = start + t + 1
-        keys = np.repeat(k[:, :, :seen], groups, axis=1)
-        values = np.repeat(v[:, :, :seen], groups, axis=1)
-        scores = lane_sum(q[:, t, :, None, :] * keys) * scale
-        weights = exp(scores - scores.max(axis=-1, keepdims=True))
-        total = np.zeros_like(q[:, t])
-        for p in range(seen):
+        end = start + t + 1
+        seen = slice(max(0, end - rule.window) if rule.window else 0, end)
+        keys = np.repeat(k[:, :, seen], groups, axis=1)
+        values = np.repeat(v[:, :, seen], groups, axis=1)
+        scores = lane_sum(q[:, t, :, None, :] * keys) * np.float32(rule.scale)
+        if rule.softcap:
+            cap = np.float32(rule.softcap)
+            scores = cap * (_ONE - np.float32(2) / (exp(scores / cap * np.float32(2)) + _ONE))
+        best = scores.max(axis=-1)
+        if sinks is not None:
+            best = np.maximum(best, sinks)
+        weights = exp(scores - best[..., None])
+        norm = lane_sum(weights)
+        if sinks is not None:
+            norm = norm + exp(sinks - best)
+        total = np.zeros_like(out[:, t])
+        for p in range(values.shape[2]):
             total = total + weights[..., p, None] * values[:, :, p]
-        out[:, t] = total / lane_sum(weights)[..., None]
+        out[:, t] = total / norm[..., None]
     return out
 
 
