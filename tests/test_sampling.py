@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2q.core.errors import KernelError, UsageError
@@ -68,6 +68,7 @@ def test_other_cuts(options: dict[str, float], left: int) -> None:
     assert np.count_nonzero(shares(sampler, list(np.log([0.5, 0.3, 0.15, 0.05])))) == left
 
 
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 99), st.integers(1, 50_000))
 def test_largest_are_those_of_a_sort(size: int, seed: int, count: int) -> None:
     scores = np.round(scores_of(size, seed), 1)  # with ties
@@ -75,6 +76,7 @@ def test_largest_are_those_of_a_sort(size: int, seed: int, count: int) -> None:
     assert largest(scores, count).tolist() == np.flatnonzero(scores >= edge).tolist()
 
 
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 99), st.floats(0.01, 0.99), st.floats(0.01, 8))
 def test_a_nucleus_is_the_shortest_head_that_has_the_share(
     size: int, seed: int, share: float, spread: float
@@ -90,6 +92,7 @@ def test_a_nucleus_is_the_shortest_head_that_has_the_share(
     assert (np.diff(kept) > 0).all()
 
 
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 99), st.floats(0.01, 0.99))
 def test_typical_tokens_are_nearest_to_the_entropy(size: int, seed: int, share: float) -> None:
     scores = scores_of(size, seed)
@@ -102,6 +105,7 @@ def test_typical_tokens_are_nearest_to_the_entropy(size: int, seed: int, share: 
     assert len(kept) == 1 or mass[kept].sum() - mass[kept[distance[kept].argmax()]] < share + 1e-5
 
 
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 99), st.floats(0.001, 1))
 def test_min_p_compares_with_the_likeliest(size: int, seed: int, share: float) -> None:
     scores = scores_of(size, seed)
@@ -169,6 +173,7 @@ def test_a_seed_repeats_itself_whatever_others_draw() -> None:
     assert Sampler(seed=8).choose(logits).tolist() != alone
 
 
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 99), st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_where_the_cumulative_sum_says(size: int, seed: int, uniform: float) -> None:
     weights = np.exp(scores_of(size, seed))
@@ -252,6 +257,7 @@ def test_log_softmax_sums_to_one() -> None:
     assert np.exp(log_softmax(logits)).sum() == pytest.approx(1.0, abs=1e-12)
 
 
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 99), st.integers(0, 20))
 def test_likelihood_is_that_of_the_whole_distribution(size: int, seed: int, count: int) -> None:
     logits = scores_of(size, seed) + np.float32(50)

@@ -62,8 +62,8 @@ class Grammars:
         return self.schema({"type": "object"})
 
     def schema(self, schema: dict[str, Any] | bool) -> Constraint:
-        """JSON that a schema allows; True allows any. Raises UsageError when it is none, asks for what is not
-        supported, or explodes.
+        """JSON that a schema allows; True allows any. Raises UsageError when it is none, asks for
+        what is not supported, or explodes.
         """
         text = require_modest(schema)
         if isinstance(schema, bool):
