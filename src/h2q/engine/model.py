@@ -17,7 +17,7 @@ from h2q.core.architecture import HEAD_INPUT
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.engine.block import Layer, Positions, run_layer
-from h2q.engine.cache import Cache
+from h2q.engine.cache import Attending, Cache
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
 
 TokenArray = npt.NDArray[np.int64]
@@ -56,16 +56,34 @@ class Model:
         batch, length = tokens.shape
         require_tokens(tokens, self.spec)
         cache.reserve(length)
-        positions = Positions.of(self.spec, cache.length, batch, length)
-        x = self.embedding(tokens.reshape(-1))
-        self._show(-1, x)
-        for index, layer in enumerate(self.layers):
-            x = run_layer(self.spec, layer, x, cache, index, positions, self.observer)
-            self._show(index, x)
+        positions = np.tile(np.arange(cache.length, cache.length + length), batch)
+        x = self.hidden(tokens.reshape(-1), positions, cache)
         cache.length += length
         if last:
             x = np.ascontiguousarray(x.reshape(batch, length, -1)[:, -1])
         return np.asarray(self.logits(x).reshape(batch, -1, self.spec.vocab_size))
+
+    def step(
+        self,
+        tokens: TokenArray,
+        positions: TokenArray,
+        cache: Attending,
+        wanted: npt.NDArray[np.int64],
+    ) -> FloatArray:
+        """Logits after the `wanted` rows: float32 (len(wanted), vocab_size). tokens, positions:
+        int64 (rows,), of any streams; the cache knows which.
+        """
+        return self.logits(np.ascontiguousarray(self.hidden(tokens, positions, cache)[wanted]))
+
+    def hidden(self, tokens: TokenArray, positions: TokenArray, cache: Attending) -> FloatArray:
+        """The stream after the last layer: float32 (rows, width)."""
+        angles = Positions.at(self.spec, positions)
+        x = self.embedding(tokens)
+        self._show(-1, x)
+        for index, layer in enumerate(self.layers):
+            x = run_layer(self.spec, layer, x, cache, index, angles, self.observer)
+            self._show(index, x)
+        return x
 
     def logits(self, x: FloatArray) -> FloatArray:
         """Final norm and head: float32 (T, width) to (T, vocab_size)."""

@@ -1,0 +1,23 @@
+"""Attention sinks that move with the window: their keys are turned to later positions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2q import kernels
+from h2q.codec.pages import PAGE
+from h2q.engine.block import Positions
+from h2q.engine.model import Model
+from h2q.engine.page_pool import PagePool
+
+
+def turn_sinks(model: Model, pool: PagePool, source: int, target: int, shift: int) -> None:
+    """Write page `source` into page `target` of every layer, its keys turned `shift` positions
+    forward: rotary positions add up (Su et al. 2021).
+    """
+    angles = Positions.at(model.spec, np.full(PAGE, shift, np.int64))
+    slots = np.arange(PAGE, dtype=np.int64) + target * PAGE
+    for pages in pool.layers:
+        keys, values = pages.read(source)
+        turned = kernels.rope(keys, angles.cos, angles.sin)
+        kernels.store_pages(pages, turned, values, slots)
