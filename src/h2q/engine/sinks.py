@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from h2q import kernels
-from h2q.codec.pages import PAGE
+from h2q.codec.pages import PAGE, read_pages
 from h2q.engine.block import Positions
 from h2q.engine.model import Model
 from h2q.engine.page_pool import PagePool
@@ -16,8 +16,8 @@ def turn_sinks(model: Model, pool: PagePool, source: int, target: int, shift: in
     forward: rotary positions add up (Su et al. 2021).
     """
     angles = Positions.at(model.spec, np.full(PAGE, shift, np.int64))
-    slots = np.arange(PAGE, dtype=np.int64) + target * PAGE
+    places = np.arange(PAGE, dtype=np.int64)
     for pages in pool.layers:
-        keys, values = pages.read(source)
+        keys, values = read_pages(pages, source * PAGE + places)
         turned = kernels.rope(keys, angles.cos, angles.sin)
-        kernels.store_pages(pages, turned, values, slots)
+        kernels.store_pages(pages, turned, values, target * PAGE + places)
