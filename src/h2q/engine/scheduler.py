@@ -9,7 +9,6 @@ its tokens. (Yu et al. 2022, Orca; Agrawal et al. 2023, Sarathi.)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +21,7 @@ from h2q.engine.model import Model, require_tokens
 from h2q.engine.page_pool import PagePool
 from h2q.engine.rows import Rows, Span
 from h2q.engine.sampling import Sampler, log_softmax
-from h2q.engine.sinks import turn_sinks
+from h2q.engine.sinks import make_room, pages_wanted
 from h2q.engine.stream import Stream
 
 FloatArray = npt.NDArray[np.float32]
@@ -184,32 +183,14 @@ class Scheduler:
         """Give the stream pages for its next tokens; how many of them it can store now. Takes pages
         from newer streams where there are no others.
         """
-        stream = running.stream
-        while stream.must_drop():
-            if stream.sinks is None and not self._free_page(running):
-                return 0
-            page = stream.drop()
-            assert stream.sinks is not None
-            turn_sinks(self.model, self.pool, stream.sinks, page, stream.dropped * PAGE)
-        count = stream.reach(count)
-        while stream.needed(count) > 0:
-            if not self._free_page(running):
-                return 0
-            stream.pages.append(self.pool.take())
-        return count
-
-    def _free_page(self, asking: _Running) -> bool:
-        """Whether a page can be taken; the newest stream behind the asking one starts again later
-        for it, or the asking one itself.
-        """
-        while not self.pool.free:
+        while self.pool.free < pages_wanted(running.stream, count):
             newest = self._running[-1]
             newest.stream.close()
             self._running.remove(newest)
             self._waiting.appendleft(newest)
-            if newest is asking:
-                return False
-        return True
+            if newest is running:
+                return 0
+        return make_room(self.model, running.stream, count)
 
     def _say(self, running: _Running, logits: FloatArray) -> list[Said]:
         request = running.request
@@ -230,8 +211,3 @@ class Scheduler:
         running.stream.close()
         self._running.remove(running)
         return Said(running.id, -1, 0.0, running.said, finish, running.prefix)
-
-
-def pages_for(tokens: Sequence[int]) -> int:
-    """Pages that streams of these many positions take."""
-    return sum(-(-count // PAGE) for count in tokens)

@@ -9,6 +9,29 @@ from h2q.codec.pages import PAGE, read_pages
 from h2q.engine.block import Positions
 from h2q.engine.model import Model
 from h2q.engine.page_pool import PagePool
+from h2q.engine.stream import Stream
+
+
+def pages_wanted(stream: Stream, count: int) -> int:
+    """Free pages that `make_room` may need for `count` tokens at most."""
+    if stream.must_drop():
+        shared = stream.pool.references(stream.pages[1]) > 1  # dropping it frees nothing
+        return shared + (stream.sinks is None)
+    return max(0, stream.needed(stream.reach(count)))
+
+
+def make_room(model: Model, stream: Stream, count: int) -> int:
+    """Give the stream pages for its next `count` tokens, dropping what its ring has to; how many
+    of them it can store at once. Raises ResourceError when the pool is full.
+    """
+    while stream.must_drop():
+        page = stream.drop()
+        assert stream.sinks is not None
+        turn_sinks(model, stream.pool, stream.sinks, page, stream.dropped * PAGE)
+    count = stream.reach(count)
+    for _ in range(stream.needed(count)):
+        stream.pages.append(stream.pool.take())
+    return count
 
 
 def turn_sinks(model: Model, pool: PagePool, source: int, target: int, shift: int) -> None:
