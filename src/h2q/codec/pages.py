@@ -88,11 +88,11 @@ class Pages:
 
     @property
     def count(self) -> int:
-        return self.keys.shape[0]
+        return len(self.keys)
 
     @property
     def kv_heads(self) -> int:
-        return self.keys.shape[1]
+        return int(self.keys.shape[1])
 
     @property
     def arrays(self) -> tuple[npt.NDArray[np.generic], ...]:

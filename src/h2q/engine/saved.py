@@ -14,7 +14,7 @@ import numpy as np
 from h2q.codec.pages import PAGE
 from h2q.core.disk import replacement, writing
 from h2q.core.errors import CrystalError, ResourceError
-from h2q.crystal.entry import Array, Entry, read_entry, write_entry
+from h2q.crystal.entry import Array, Entry, Fact, read_entry, write_entry
 from h2q.engine.page_pool import PagePool
 from h2q.engine.stream import Stream, release
 
@@ -30,7 +30,7 @@ def save_stream(stream: Stream, path: Path, key: str) -> None:
     for layer, store in enumerate(stream.pool.layers):
         for index, array in enumerate(store.arrays):
             arrays[f"layers.{layer}.{index}"] = array[pages]
-    facts = {
+    facts: dict[str, Fact] = {
         "kind": stream.pool.kind,
         "keep": stream.keep,
         "stored": stream.stored,
@@ -39,7 +39,7 @@ def save_stream(stream: Stream, path: Path, key: str) -> None:
         "turned": stream.sinks is not None,
     }
     with writing("stream", path.name), replacement(path, SUFFIX) as temporary:
-        write_entry(temporary, key, NAME, Entry(arrays, dict(facts)))
+        write_entry(temporary, key, NAME, Entry(arrays, facts))
 
 
 def load_stream(pool: PagePool, path: Path, key: str) -> Stream:
@@ -63,12 +63,8 @@ def load_stream(pool: PagePool, path: Path, key: str) -> Stream:
     stored, dropped, count = (int(facts[name] or 0) for name in ("stored", "dropped", "pages"))
     turned = facts.get("turned") is True
     held = stored - dropped * PAGE
-    if (
-        stored > len(stream.tokens)
-        or held < 0
-        or -(-held // PAGE) != count
-        or turned < bool(dropped)
-    ):
+    fits = 0 <= held <= count * PAGE < held + PAGE and stored <= len(stream.tokens)
+    if not fits or turned != bool(dropped):
         raise CrystalError("The stream contradicts itself.", where=path.name)
     total = count + turned
     if total > pool.free:

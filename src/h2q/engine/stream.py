@@ -57,13 +57,11 @@ class Stream:
 
     def reach(self, wanted: int) -> int:
         """How many of `wanted` tokens can be stored before a page must be dropped."""
-        if not self.keep:
-            return wanted
-        return min(wanted, (self.keep - len(self.pages)) * PAGE + -self.held % PAGE)
+        return min(wanted, self.keep * PAGE - self.held) if self.keep else wanted
 
     def must_drop(self) -> bool:
         """Whether the next token asks for a page the ring does not have."""
-        return bool(self.keep) and len(self.pages) == self.keep and self.held % PAGE == 0
+        return bool(self.keep) and self.held == self.keep * PAGE
 
     def needed(self, count: int) -> int:
         """Pages to take for `count` more tokens."""
