@@ -61,9 +61,7 @@ class Rows:
         """
         pages = self.pool.layers[layer]
         kernels.store_pages(pages, k, v, self._slots)
-        return kernels.attend_pages(
-            q, pages, self._tables, self._streams, self._seen, rule, sinks
-        )
+        return kernels.attend_pages(q, pages, self._tables, self._streams, self._seen, rule, sinks)
 
 
 def _joined(parts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
