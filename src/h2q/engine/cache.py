@@ -45,16 +45,23 @@ class Attending(Protocol):
 
 class Cache:
     """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have
-    one length.
+    one length. `layers`: how many, those of the model otherwise.
     """
 
-    def __init__(self, spec: ModelSpec, batch: int = 1, capacity: int = FIRST_CAPACITY) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        batch: int = 1,
+        capacity: int = FIRST_CAPACITY,
+        layers: int | None = None,
+    ) -> None:
         self.spec, self.batch, self.length = spec, batch, 0
         self.limit = spec.max_position_embeddings
         heads, keys, values = cache_shape(spec)
-        shape, layers = (batch, heads, min(capacity, self.limit)), range(spec.num_hidden_layers)
-        self.keys = [np.zeros((*shape, keys), np.float32) for _ in layers]
-        self.values = [np.zeros((*shape, values), np.float32) for _ in layers]
+        shape = (batch, heads, min(capacity, self.limit))
+        count = spec.num_hidden_layers if layers is None else layers
+        self.keys = [np.zeros((*shape, keys), np.float32) for _ in range(count)]
+        self.values = [np.zeros((*shape, values), np.float32) for _ in range(count)]
 
     @property
     def capacity(self) -> int:

@@ -1,7 +1,7 @@
 """The decoder: embedding, layers, final norm, head. A family is a list of tensors plus its one
 difference.
 
-Today's family is llama (Touvron et al. 2023): pre-norm, grouped-query attention with rotary
+All are llamas at heart (Touvron et al. 2023): norms before, grouped-query attention with rotary
 positions, gated MLP.
 """
 
@@ -16,8 +16,9 @@ from h2q import kernels
 from h2q.core.architecture import HEAD_INPUT
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
-from h2q.engine.block import Layer, Positions, run_layer
+from h2q.engine.block import Layer, entering, leaving, run_layer
 from h2q.engine.cache import Attending, Cache
+from h2q.engine.positions import Positions
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
 
 TokenArray = npt.NDArray[np.int64]
@@ -78,7 +79,7 @@ class Model:
     def hidden(self, tokens: TokenArray, positions: TokenArray, cache: Attending) -> FloatArray:
         """The stream after the last layer: float32 (rows, width)."""
         angles = Positions.at(self.spec, positions)
-        x = self.embedding(tokens)
+        x = entering(self.spec, self.embedding(tokens))
         self._show(-1, x)
         for index, layer in enumerate(self.layers):
             x = run_layer(self.spec, layer, x, cache, index, angles, self.observer)
@@ -90,7 +91,7 @@ class Model:
         x = kernels.rms_norm(x, self.norm, self.spec.rms_norm_eps)
         if self.observer is not None:
             self.observer(HEAD_INPUT, x)
-        return self.head(x)[0]
+        return leaving(self.spec, self.head(x)[0])
 
     def _show(self, layer: int, x: FloatArray) -> None:
         if self.hidden_observer is not None:

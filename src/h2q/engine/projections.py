@@ -22,6 +22,13 @@ FloatArray = npt.NDArray[np.float32]
 Observer = Callable[[str, FloatArray], None]
 
 
+class Matrices(Protocol):
+    """Some matrices of one input, whatever they are used for."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
 class Projection(Protocol):
     """`names` are the Hugging Face names of the matrices, in the order of the outputs."""
 
@@ -31,6 +38,32 @@ class Projection(Protocol):
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         """float32 (T, width) to one float32 (T, rows) per matrix."""
         ...
+
+
+class Apply:
+    """Projections, with an observer that is shown what each is multiplied by."""
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer
+
+    def show(self, reads: str, x: FloatArray) -> None:
+        """Show an input, float32 (T, width)."""
+        if self.observer is not None:
+            self.observer(reads, x)
+
+    def __call__(
+        self,
+        reads: str,
+        projection: Projection,
+        x: FloatArray,
+        biases: Sequence[FloatArray] = (),
+    ) -> list[FloatArray]:
+        """The projection's answers, once its input was shown; biases: one for each, or none."""
+        self.show(reads, x)
+        answers = projection(x)
+        if not biases:
+            return answers
+        return [answer + bias for answer, bias in zip(answers, biases, strict=True)]
 
 
 class DenseProjection:

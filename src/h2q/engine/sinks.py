@@ -6,9 +6,9 @@ import numpy as np
 
 from h2q import kernels
 from h2q.codec.pages import PAGE, read_pages
-from h2q.engine.block import Positions
 from h2q.engine.model import Model
 from h2q.engine.page_pool import PagePool
+from h2q.engine.positions import Positions
 from h2q.engine.stream import Stream
 
 
@@ -38,9 +38,10 @@ def turn_sinks(model: Model, pool: PagePool, source: int, target: int, shift: in
     """Write page `source` into page `target` of every layer, its keys turned `shift` positions
     forward: rotary positions add up (Su et al. 2021).
     """
-    angles = Positions.at(model.spec, np.full(PAGE, shift, np.int64))
+    angles = Positions.at(model.spec, np.full(PAGE, shift, np.int64), plain=True)
     places = np.arange(PAGE, dtype=np.int64)
-    for pages in pool.layers:
+    for layer, pages in enumerate(pool.layers):
         keys, values = read_pages(pages, source * PAGE + places)
-        turned = kernels.rope(keys, angles.cos, angles.sin)
+        mine = angles.of_layer(model.spec, layer)
+        turned = keys if mine is None else mine.turn(keys)
         kernels.store_pages(pages, turned, values, target * PAGE + places)
