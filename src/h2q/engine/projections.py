@@ -71,17 +71,25 @@ class PlaneProjection:
 
     def __init__(self, stacks: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
         self.stacks, self.rotation = dict(stacks), rotation
+        self._prepared: dict[str, kernels.PlaneStack] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.stacks)
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
+        prepared = [self._stack(name, planes) for name, planes in self.stacks.items()]
         try:
-            activations = kernels.rotate_quantize(x, self.rotation)
+            return list(kernels.project(x, self.rotation, prepared))
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
-        return [kernels.matmul_planes(activations, stack) for stack in self.stacks.values()]
+
+    def _stack(self, name: str, planes: tuple[Plane, ...]) -> kernels.PlaneStack:
+        """What was prepared of a matrix, unless its planes have been exchanged since."""
+        found = self._prepared.get(name)
+        if found is None or found.planes is not planes:
+            found = self._prepared[name] = kernels.PlaneStack(planes)
+        return found
 
 
 class Joined:
