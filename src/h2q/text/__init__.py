@@ -7,11 +7,13 @@ from h2q.text.infill import fim_prompt, infill_tokens
 from h2q.text.splitter import Content, Reasoning, SplitEvent, Splitter, ToolCall
 from h2q.text.stops import StopStrings
 from h2q.text.stream import ByteStream, TextStream
+from h2q.text.template import ChatTemplate
 from h2q.text.tokenizer import Tokenizer
 
 __all__ = [
     "DIALECTS",
     "ByteStream",
+    "ChatTemplate",
     "Content",
     "Dialect",
     "Reasoning",
