@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2q.core.errors import Cancelled, TextError, UsageError
@@ -41,6 +41,7 @@ def kinds() -> dict[str, Tokenizer]:
     }
 
 
+@settings(max_examples=40)
 @given(text=st.text(max_size=60), kind=st.sampled_from(["bytes", "strip", "metaspace"]))
 def test_a_stream_adds_up_to_the_text(kinds: dict[str, Tokenizer], text: str, kind: str) -> None:
     tokenizer = kinds[kind]
@@ -48,6 +49,7 @@ def test_a_stream_adds_up_to_the_text(kinds: dict[str, Tokenizer], text: str, ki
     assert streamed(tokenizer, ids) == tokenizer.decode(ids)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 4200), max_size=60))
 def test_any_tokens_of_bytes_add_up(kinds: dict[str, Tokenizer], ids: list[int]) -> None:
     tokenizer = kinds["bytes"]
