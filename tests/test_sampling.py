@@ -65,7 +65,7 @@ def test_top_k_and_top_p_cut_the_tail() -> None:
 )
 def test_other_cuts(options: dict[str, float], left: int) -> None:
     sampler = Sampler.of(SamplingOptions(seed=4, **options))  # type: ignore[arg-type]
-    assert np.count_nonzero(shares(sampler, list(np.log([0.5, 0.3, 0.15, 0.05])))) == left
+    assert np.count_nonzero(shares(sampler, list(np.log([0.5, 0.3, 0.15, 0.05])), 1000)) == left
 
 
 @settings(max_examples=40)
