@@ -134,32 +134,18 @@ class Attention {
     units_.push_back(unit);
   }
 
-  // Asks for a page while the one before it is worked on: memory does not know which comes next.
-  void fetch(const Unit& unit, int page) const {
-    if (page >= unit.last_page) return;
-    const PagesView& p = a_.pages;
-    const int id = a_.tables[int64_t{stream(unit.row)} * a_.most_pages + page], head = unit.kv_head;
-    const auto ask = [](const void* from, int64_t bytes) {
-      for (int64_t at = 0; at < bytes; at += 128) __builtin_prefetch(static_cast<const uint8_t*>(from) + at, 0, 2);
-    };
-    ask(p.keys_of(id, head), p.key_bytes());
-    ask(p.values_of(id, head), p.value_bytes());
-    if (!p.rounded()) return;
-    ask(p.key_scales_of(id, head), kPage * sizeof(float));
-    ask(p.value_scales_of(id, head), kPage * sizeof(float));
-  }
-
   // States of the queries that see a page; they come in runs.
   void visit(const Unit& unit, const Queries& queries, int page, float* states) const {
-    fetch(unit, page + 1);
-    const int id = a_.tables[int64_t{stream(unit.row)} * a_.most_pages + page], count = queries.view.count;
-    for (int from = 0, to; from < count; from = to) {
-      for (to = from; to < count && queries.sees(to, page);) ++to;
+    const int32_t* table = a_.tables + int64_t{stream(unit.row)} * a_.most_pages;
+    int next = page + 1 < unit.last_page ? table[page + 1] : -1;
+    for (int from = 0, to; from < queries.view.count; from = to) {
+      for (to = from; to < queries.view.count && queries.sees(to, page);) ++to;
       if (to == from) {
         ++to;
         continue;
       }
-      ops_.page_part(a_.pages, queries.view, from, to, page, id, unit.kv_head, states + at(from));
+      ops_.page_part(a_.pages, queries.view, from, to, page, table[page], next, unit.kv_head, states + at(from));
+      next = -1;
     }
   }
 
