@@ -108,11 +108,15 @@ bool prepare_query(const PagesView& p, const float* q, float scale, int32_t* wor
   return undo >= 0;
 }
 
-template <typename V>
-H2Q_INLINE float highest(V v) {
-  float best = v[0];
-  for (int i = 1; i < kWide; ++i) best = v[i] > best ? v[i] : best;
-  return best;
+template <int kHalf, int... i>
+H2Q_INLINE Wide higher(Wide v, std::integer_sequence<int, i...>) {
+  const Wide other = __builtin_shufflevector(v, v, (i ^ kHalf)...);
+  return other > v ? other : v;
+}
+template <int kHalf = kWide / 2>
+H2Q_INLINE float highest(Wide v) {
+  if constexpr (kHalf > 0) return highest<kHalf / 2>(higher<kHalf>(v, std::make_integer_sequence<int, kWide>{}));
+  else return v[0];
 }
 
 // Weights of one query from its sums: lanes of their sum and the best score into `state`; float32, or int16 with their
