@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from h2q.core.specs import SLIDING, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -15,3 +18,12 @@ class AttentionRule:
     scale: float
     window: int = 0
     softcap: float = 0.0
+
+
+def attention_rule(spec: ModelSpec, layer: int) -> AttentionRule:
+    """That of a layer."""
+    return AttentionRule(
+        scale=spec.attention_multiplier or 1 / math.sqrt(spec.head_dim),
+        window=spec.sliding_window if spec.layer_type(layer) == SLIDING else 0,
+        softcap=spec.attn_logit_softcapping,
+    )

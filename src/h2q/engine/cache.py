@@ -18,6 +18,11 @@ FloatArray = npt.NDArray[np.float32]
 FIRST_CAPACITY = 128
 
 
+def cache_shape(spec: ModelSpec) -> tuple[int, int, int]:
+    """Heads, width of a key, width of a value that a layer keeps per position."""
+    return spec.num_key_value_heads, spec.head_dim, spec.head_dim
+
+
 class Attending(Protocol):
     """What a block hands its queries, keys and values to, one row per token of whatever streams
     are being run: it keeps the keys and values and knows who sees what.
@@ -40,15 +45,23 @@ class Attending(Protocol):
 
 class Cache:
     """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have
-    one length.
+    one length. `layers`: how many, those of the model otherwise.
     """
 
-    def __init__(self, spec: ModelSpec, batch: int = 1, capacity: int = FIRST_CAPACITY) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        batch: int = 1,
+        capacity: int = FIRST_CAPACITY,
+        layers: int | None = None,
+    ) -> None:
         self.spec, self.batch, self.length = spec, batch, 0
         self.limit = spec.max_position_embeddings
-        shape = (batch, spec.num_key_value_heads, min(capacity, self.limit), spec.head_dim)
-        self.keys = [np.zeros(shape, np.float32) for _ in range(spec.num_hidden_layers)]
-        self.values = [np.zeros(shape, np.float32) for _ in range(spec.num_hidden_layers)]
+        heads, keys, values = cache_shape(spec)
+        shape = (batch, heads, min(capacity, self.limit))
+        count = spec.num_hidden_layers if layers is None else layers
+        self.keys = [np.zeros((*shape, keys), np.float32) for _ in range(count)]
+        self.values = [np.zeros((*shape, values), np.float32) for _ in range(count)]
 
     @property
     def capacity(self) -> int:

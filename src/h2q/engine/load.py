@@ -8,10 +8,21 @@ from typing import Protocol
 import numpy as np
 
 from h2q.codec.planes import Plane
-from h2q.core.architecture import EMBEDDING, FINAL_NORM, TensorSpec, head_name, parts, tensors
+from h2q.core.architecture import (
+    EMBEDDING,
+    FINAL_NORM,
+    head_name,
+    norms_between,
+    parts,
+    tensors,
+)
+from h2q.core.attention import attention_rule
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import Crystal
 from h2q.engine.block import Layer
+from h2q.engine.heads import Attention
+from h2q.engine.mlp import GatedMLP
 from h2q.engine.model import Model
 from h2q.engine.projections import (
     DenseEmbedding,
@@ -19,6 +30,7 @@ from h2q.engine.projections import (
     Embedding,
     FloatArray,
     Joined,
+    Matrices,
     PlaneEmbedding,
     PlaneProjection,
     Projection,
@@ -31,7 +43,9 @@ from h2q.sources import Source
 class Weights(Protocol):
     """Where a model definition gets its parts from."""
 
-    def norm(self, name: str) -> FloatArray: ...
+    def raw(self, name: str) -> FloatArray:
+        """What is kept as it is: norms, biases."""
+        ...
 
     def embedding(self, tensor: TensorSpec) -> Embedding: ...
 
@@ -56,7 +70,7 @@ class OriginalWeights:
             self._read[name] = np.ascontiguousarray(self._source.tensor(name), np.float32)
         return self._read[name]
 
-    def norm(self, name: str) -> FloatArray:
+    def raw(self, name: str) -> FloatArray:
         return self.tensor(name)
 
     def embedding(self, tensor: TensorSpec) -> Embedding:
@@ -84,18 +98,18 @@ class RotatedWeights(OriginalWeights):
 
 
 class PlaneWeights:
-    """Planes by name of the coded part; `planes` and `norms` are asked once per name."""
+    """Planes by name of the coded part; `planes` and `raw` are asked once per name."""
 
     def __init__(
         self,
         planes: Callable[[str], tuple[Plane, ...]],
-        norms: Callable[[str], FloatArray],
+        raw: Callable[[str], FloatArray],
         seed: int,
     ) -> None:
-        self._planes, self._norms, self._seed = planes, norms, seed
+        self._planes, self._raw, self._seed = planes, raw, seed
 
-    def norm(self, name: str) -> FloatArray:
-        return self._norms(name)
+    def raw(self, name: str) -> FloatArray:
+        return self._raw(name)
 
     def embedding(self, tensor: TensorSpec) -> Embedding:
         tiers = {part.name: self._planes(part.name) for part in parts(tensor)}
@@ -114,24 +128,56 @@ def build(spec: ModelSpec, weights: Weights) -> Model:
     """The model definition of `spec.family` with these weights."""
     table = {tensor.name: tensor for tensor in tensors(spec)}
     embedding = weights.embedding(table[EMBEDDING])
-    layers = [build_layer(weights, index) for index in range(spec.num_hidden_layers)]
+    layers = [build_layer(spec, weights, index) for index in range(spec.num_hidden_layers)]
     head = weights.head(table[head_name(spec)])
-    return Model(spec, embedding, layers, weights.norm(FINAL_NORM), head)
+    return Model(spec, embedding, layers, weights.raw(FINAL_NORM), head)
 
 
-def build_layer(weights: Weights, index: int) -> Layer:
+def build_layer(spec: ModelSpec, weights: Weights, index: int) -> Layer:
     """One block with these weights."""
     name = f"model.layers.{index}"
-    attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+    norms = [weights.raw(f"{name}.{norm}.weight") for norm in norms_between(spec)]
+    post = spec.post_norms
     return Layer(
         name=name,
-        input_norm=weights.norm(f"{name}.input_layernorm.weight"),
-        qkv=weights.projection([f"{attention}.{part}_proj.weight" for part in "qkv"]),
-        o=weights.projection([f"{attention}.o_proj.weight"]),
-        post_norm=weights.norm(f"{name}.post_attention_layernorm.weight"),
-        gate_up=weights.projection([f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"]),
-        down=weights.projection([f"{mlp}.down_proj.weight"]),
+        input_norm=weights.raw(f"{name}.input_layernorm.weight"),
+        attention=_heads(spec, weights, index),
+        post_norm=norms[-1],
+        mlp=_gated(spec, weights, f"{name}.mlp"),
+        after_attention=norms[0] if post else None,
+        after_mlp=weights.raw(f"{name}.post_feedforward_layernorm.weight") if post else None,
     )
+
+
+def _heads(spec: ModelSpec, weights: Weights, index: int) -> Attention:
+    name = f"model.layers.{index}.self_attn"
+    return Attention(
+        name=name,
+        index=index,
+        qkv=weights.projection([f"{name}.{part}_proj.weight" for part in "qkv"]),
+        o=weights.projection([f"{name}.o_proj.weight"]),
+        rule=attention_rule(spec, index),
+        q_norm=weights.raw(f"{name}.q_norm.weight") if spec.qk_norm else None,
+        k_norm=weights.raw(f"{name}.k_norm.weight") if spec.qk_norm else None,
+        biases=_biases(weights, [f"{name}.{part}_proj" for part in "qkv"], spec.qkv_bias),
+        o_bias=_biases(weights, [f"{name}.o_proj"], spec.o_bias),
+    )
+
+
+def _gated(spec: ModelSpec, weights: Weights, name: str) -> GatedMLP:
+    return GatedMLP(
+        name=name,
+        gate_up=weights.projection([f"{name}.gate_proj.weight", f"{name}.up_proj.weight"]),
+        down=weights.projection([f"{name}.down_proj.weight"]),
+        act=spec.hidden_act,
+        biases=_biases(
+            weights, [f"{name}.{p}_proj" for p in ("gate", "up", "down")], spec.mlp_bias
+        ),
+    )
+
+
+def _biases(weights: Weights, names: Sequence[str], wanted: bool) -> tuple[FloatArray, ...]:
+    return tuple(weights.raw(f"{name}.bias") for name in names) if wanted else ()
 
 
 def load_original(source: Source) -> Model:
@@ -156,10 +202,9 @@ def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:
     """Give coded parts other planes; call between two tokens."""
-    held = [model.embedding.tiers] if isinstance(model.embedding, PlaneEmbedding) else []
-    projections = [model.head.tiers] if isinstance(model.head, Joined) else []
+    found: list[Matrices] = [model.head.tiers] if isinstance(model.head, Joined) else []
     for layer in model.layers:
-        projections += [layer.qkv, layer.o, layer.gate_up, layer.down]
-    held += [p.stacks for p in projections if isinstance(p, PlaneProjection)]
-    for stacks in held:
-        stacks.update({name: planes[name] for name in stacks if name in planes})
+        found += layer.matrices()
+    for one in (model.embedding, *found):
+        if isinstance(one, (PlaneEmbedding, PlaneProjection)):
+            one.exchange(planes)

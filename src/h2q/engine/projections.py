@@ -22,6 +22,13 @@ FloatArray = npt.NDArray[np.float32]
 Observer = Callable[[str, FloatArray], None]
 
 
+class Matrices(Protocol):
+    """Some matrices of one input, whatever they are used for."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
 class Projection(Protocol):
     """`names` are the Hugging Face names of the matrices, in the order of the outputs."""
 
@@ -31,6 +38,32 @@ class Projection(Protocol):
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         """float32 (T, width) to one float32 (T, rows) per matrix."""
         ...
+
+
+class Apply:
+    """Projections, with an observer that is shown what each is multiplied by."""
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer
+
+    def show(self, reads: str, x: FloatArray) -> None:
+        """Show an input, float32 (T, width)."""
+        if self.observer is not None:
+            self.observer(reads, x)
+
+    def __call__(
+        self,
+        reads: str,
+        projection: Projection,
+        x: FloatArray,
+        biases: Sequence[FloatArray] = (),
+    ) -> list[FloatArray]:
+        """The projection's answers, once its input was shown; biases: one for each, or none."""
+        self.show(reads, x)
+        answers = projection(x)
+        if not biases:
+            return answers
+        return [answer + bias for answer, bias in zip(answers, biases, strict=True)]
 
 
 class DenseProjection:
@@ -63,33 +96,31 @@ class RotatedProjection(DenseProjection):
 
 
 class PlaneProjection:
-    """Coded planes applied to rotated int8 inputs. `stacks`, by name, may be exchanged between two
-    tokens.
+    """Coded planes applied to rotated int8 inputs.
 
     Raises KernelError, with the names of the matrices, when an input is not finite.
     """
 
-    def __init__(self, stacks: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
-        self.stacks, self.rotation = dict(stacks), rotation
-        self._prepared: dict[str, kernels.PlaneStack] = {}
+    def __init__(self, planes: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
+        self.rotation = rotation
+        self._names = tuple(planes)
+        self._stacks = [kernels.PlaneStack(stack) for stack in planes.values()]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.stacks)
+        return self._names
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
-        prepared = [self._stack(name, planes) for name, planes in self.stacks.items()]
         try:
-            return list(kernels.project(x, self.rotation, prepared))
+            return list(kernels.project(x, self.rotation, self._stacks))
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
 
-    def _stack(self, name: str, planes: tuple[Plane, ...]) -> kernels.PlaneStack:
-        """What was prepared of a matrix, unless its planes have been exchanged since."""
-        found = self._prepared.get(name)
-        if found is None or found.planes is not planes:
-            found = self._prepared[name] = kernels.PlaneStack(planes)
-        return found
+    def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+        """Other planes for some of the matrices, by name; between two tokens."""
+        for index, name in enumerate(self._names):
+            if name in planes:
+                self._stacks[index] = kernels.PlaneStack(planes[name])
 
 
 class Joined:
@@ -129,13 +160,17 @@ class PlaneEmbedding:
     """
 
     def __init__(self, tiers: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
-        self.tiers, self.rotation = dict(tiers), rotation
+        self._tiers, self.rotation = dict(tiers), rotation
         self._begins = np.cumsum([0, *(stack[0].spec.rows for stack in tiers.values())])[:-1]
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> FloatArray:
         rows = np.empty((len(ids), self.rotation.width), np.float32)
         tier = np.searchsorted(self._begins, ids, side="right") - 1
-        for index, stack in enumerate(self.tiers.values()):
+        for index, stack in enumerate(self._tiers.values()):
             if len(chosen := np.flatnonzero(tier == index)):
                 rows[chosen] = kernels.gather_rows(stack, ids[chosen] - self._begins[index])
         return kernels.unrotate(rows, self.rotation)
+
+    def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+        """Other planes for some of the tiers, by name; between two tokens."""
+        self._tiers.update({name: planes[name] for name in self._tiers if name in planes})

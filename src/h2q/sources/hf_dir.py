@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError
 from h2q.core.files import read_bounded
 from h2q.core.safetensors_header import TensorEntry, read_header, read_json
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
+from h2q.sources.hf_tensors import norm_offset, refuse_strangers, split_joined
 from h2q.sources.source import TEMPLATE_LIMIT, require_template
 
 CONFIG_LIMIT = 1 << 20
@@ -86,9 +88,12 @@ class HFDirectory:
                 if name in self._entries:
                     raise SourceError(f"{name} is stored twice.", where=shard.name)
                 self._entries[name] = shard, entry
+        self._entries = split_joined(self.spec, self._entries)
         self._grids: dict[str, tuple[str, tuple[int, int]]] = {}
-        for tensor in tensors(self.spec):
+        table = tensors(self.spec)
+        for tensor in table:
             self._require(tensor)
+        refuse_strangers(self._entries, {tensor.name for tensor in table})
         self._tie_unproven = self.spec.tie_word_embeddings and HEAD in self._entries
 
     @property
@@ -122,6 +127,8 @@ class HFDirectory:
                 scale(wide, factors, grid)
             if not np.isfinite(wide).all():
                 raise self._damaged(name, "leaves the range of float32 when scaled")
+        if offset := norm_offset(self.spec, name):
+            wide += np.float32(offset)
         return wide
 
     def tokenizer_json(self) -> str:
