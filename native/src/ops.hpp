@@ -56,7 +56,8 @@ struct Ops {
   // Pages (pages.inl): bool is false where a value is not finite; a state is state_size floats of one query.
   bool (*store_head)(const PagesView&, const float* k, const float* v, int page, int head, int offset);
   bool (*prepare_query)(const PagesView&, const float* q, float scale, int32_t* words, float* factor);
-  void (*page_part)(const PagesView&, const QueriesView&, int from, int to, int index, int page, int head, float* states);
+  void (*page_part)(const PagesView&, const QueriesView&, int from, int to, int index, int page, int next, int head,
+                    float* states);
   void (*join_pages)(const PagesView&, const float* part, float* state);
   void (*finish_query)(const PagesView&, const float* state, const float* sink, float* out);
 };

@@ -25,9 +25,12 @@ T* reserve(std::vector<T>& scratch, size_t count) {
   return scratch.data();
 }
 
-// Queries [from, to) of rows [row, ...) in order: query i is head i % group of row i / group.
+// Queries [from, to) of rows [row, ...) in order, for each of some key heads: query i is head i % group of row i / group.
+// Heads lie side by side in a page, and memory is fastest when it is read on and on.
 struct Unit {
-  int row, from, to, kv_head, first_page, last_page;
+  int row, from, to, kv_head, heads, first_page, last_page;
+  int each() const { return to - from; }
+  int count() const { return heads * each(); }
   int64_t states;  // where those of its pages begin, when they are kept
 };
 
@@ -37,14 +40,23 @@ class Attention {
       : ops_(active()), a_(a), group_(a.heads / a.pages.kv_heads), order_(static_cast<size_t>(a.rows)) {
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(), [&](int i, int j) { return a_.streams[i] < a_.streams[j]; });
-    for (int begin = 0, end; begin < a.rows; begin = end) {
-      for (end = begin + 1; end < a.rows && stream(end) == stream(begin);) ++end;
-      const int queries = (end - begin) * group_, chunks = (queries + kMostQueries - 1) / kMostQueries;
-      for (int chunk = chunks; chunk--;)  // what sees most comes first
-        for (int head = 0; head < a.pages.kv_heads; ++head)
-          add_unit(begin, static_cast<int>(int64_t{queries} * chunk / chunks),
-                   static_cast<int>(int64_t{queries} * (chunk + 1) / chunks), head);
-    }
+    int chunks = 0;
+    const auto streams = [&](const auto& visit) {
+      for (int begin = 0, end; begin < a.rows; begin = end) {
+        for (end = begin + 1; end < a.rows && stream(end) == stream(begin);) ++end;
+        visit(begin, (end - begin) * group_);
+      }
+    };
+    streams([&](int, int queries) { chunks += chunks_of(queries); });
+    const int kv_heads = a.pages.kv_heads, wanted = std::min(kv_heads, (pool_threads() + chunks - 1) / chunks);
+    streams([&](int row, int queries) {
+      const int parts = chunks_of(queries), each = (queries + parts - 1) / parts;
+      const int most = std::max(1, std::min(kMostQueries / each, kv_heads / wanted));
+      for (int part = parts; part--;)  // what sees most comes first
+        for (int head = 0; head < kv_heads; head += most)
+          add_unit(row, static_cast<int>(int64_t{queries} * part / parts),
+                   static_cast<int>(int64_t{queries} * (part + 1) / parts), head, std::min(most, kv_heads - head));
+    });
   }
 
   bool run() {
@@ -54,11 +66,11 @@ class Attention {
       return finite_;
     }
     int ranges = 1;
-    if (count < 2 * threads) ranges = std::clamp((2 * threads + count - 1) / count, 1, std::max(1, most_pages_ / kFewestPages));
+    if (count < threads) ranges = std::clamp((threads + count - 1) / count, 1, std::max(1, most_pages_ / kFewestPages));
     int64_t states = 0;
     for (Unit& unit : units_) {
       unit.states = states;
-      states += int64_t{unit.last_page - unit.first_page} * (unit.to - unit.from) * a_.pages.state_size();
+      states += int64_t{unit.last_page - unit.first_page} * at(unit.count());
     }
     if (ranges == 1 || states > kMostStates) {
       parallel_for(count, [&](int i, int) { whole(units_[static_cast<size_t>(i)]); });
@@ -78,9 +90,7 @@ class Attention {
       if (left[i].fetch_sub(1) > 1) return;
       std::vector<float> state = fresh(unit);
       for (int page = 0; page < pages; ++page)
-        for (int q = 0; q < unit.to - unit.from; ++q)
-          if (queries.sees(q, unit.first_page + page))
-            ops_.join_pages(a_.pages, kept + state_of(unit, page) + at(q), state.data() + at(q));
+        join(unit, queries, unit.first_page + page, kept + state_of(unit, page), state.data());
       finish(unit, state);
     });
     return finite_;
@@ -91,38 +101,48 @@ class Attention {
   struct Queries {
     std::vector<int32_t> words;
     std::vector<float> factors;
-    std::vector<int> first, end;
-    QueriesView view;
+    std::vector<int> first, end;  // the same for every key head
 
     Queries(Attention& all, const Unit& unit)
-        : words(static_cast<size_t>(unit.to - unit.from) * static_cast<size_t>(all.a_.pages.query_size())),
-          factors(static_cast<size_t>(unit.to - unit.from)), first(factors.size()), end(factors.size()) {
+        : words(static_cast<size_t>(unit.count()) * static_cast<size_t>(all.a_.pages.query_size())),
+          factors(static_cast<size_t>(unit.count())), first(static_cast<size_t>(unit.each())), end(first.size()) {
       const PagedView& a = all.a_;
-      for (int i = unit.from; i < unit.to; ++i) {
-        const size_t q = static_cast<size_t>(i - unit.from);
-        if (!all.ops_.prepare_query(a.pages, a.q + all.head_of(unit, i) * a.pages.key_dim, a.scale,
-                                    words.data() + q * static_cast<size_t>(a.pages.query_size()), &factors[q]))
+      for (int q = 0; q < unit.count(); ++q)
+        if (!all.ops_.prepare_query(a.pages, a.q + all.head_of(unit, q) * a.pages.key_dim, a.scale,
+                                    words.data() + int64_t{q} * a.pages.query_size(), &factors[static_cast<size_t>(q)]))
           all.finite_ = false;
-        end[q] = a.seen[all.row_of(unit, i)];
-        first[q] = all.first_of(end[q]);
+      for (int q = 0; q < unit.each(); ++q) {
+        const int last = a.seen[all.row_of(unit, unit.from + q)];
+        end[static_cast<size_t>(q)] = last, first[static_cast<size_t>(q)] = all.first_of(last);
       }
-      view = {words.data(), factors.data(), first.data(), end.data(), unit.to - unit.from, a.softcap};
     }
-    bool sees(int q, int page) const { return view.first[q] < (page + 1) * kPage && view.end[q] > page * kPage; }
+    bool sees(int q, int page) const {
+      return first[static_cast<size_t>(q)] < (page + 1) * kPage && end[static_cast<size_t>(q)] > page * kPage;
+    }
+    // Those of the unit's key head h.
+    QueriesView view(const Attention& all, int h) const {
+      const int count = static_cast<int>(first.size());
+      return {words.data() + int64_t{h} * count * all.a_.pages.query_size(), factors.data() + h * count, first.data(),
+              end.data(), count, all.a_.softcap};
+    }
   };
 
   int stream(int i) const { return a_.streams[order_[static_cast<size_t>(i)]]; }
   int first_of(int end) const { return a_.window ? std::max(0, end - a_.window) : 0; }
   int row_of(const Unit& unit, int query) const { return order_[static_cast<size_t>(unit.row + query / group_)]; }
-  // Which of all rows' heads, in the order of q and out.
-  int64_t head_of(const Unit& unit, int query) const {
-    return int64_t{row_of(unit, query)} * a_.heads + unit.kv_head * group_ + query % group_;
+  // Of query q of a unit's count: its head, and which of all rows' heads it is in the order of q and out.
+  int within_row(const Unit& unit, int q) const {
+    return (unit.kv_head + q / unit.each()) * group_ + (unit.from + q % unit.each()) % group_;
   }
+  int64_t head_of(const Unit& unit, int q) const {
+    return int64_t{row_of(unit, unit.from + q % unit.each())} * a_.heads + within_row(unit, q);
+  }
+  static int chunks_of(int queries) { return (queries + kMostQueries - 1) / kMostQueries; }
   int64_t at(int query) const { return int64_t{query} * a_.pages.state_size(); }
-  int64_t state_of(const Unit& unit, int page) const { return unit.states + at(page * (unit.to - unit.from)); }
+  int64_t state_of(const Unit& unit, int page) const { return unit.states + int64_t{page} * at(unit.count()); }
 
-  void add_unit(int row, int from, int to, int head) {
-    Unit unit{row, from, to, head, a_.most_pages, 0, 0};
+  void add_unit(int row, int from, int to, int head, int heads) {
+    Unit unit{row, from, to, head, heads, a_.most_pages, 0, 0};
     for (int i = from / group_; i <= (to - 1) / group_; ++i) {
       const int end = a_.seen[order_[static_cast<size_t>(row + i)]], first = first_of(end);
       unit.first_page = std::min(unit.first_page, first / kPage);
@@ -130,66 +150,55 @@ class Attention {
     }
     const int pages = unit.last_page - unit.first_page;
     most_pages_ = std::max(most_pages_, pages);
-    work_ += int64_t{pages} * (to - from + 2) * (a_.pages.key_dim + a_.pages.value_dim) * (kPage / 2);
+    work_ += int64_t{pages} * heads * (to - from + 2) * (a_.pages.key_dim + a_.pages.value_dim) * (kPage / 2);
     units_.push_back(unit);
-  }
-
-  // Asks for a page while the one before it is worked on: memory does not know which comes next.
-  void fetch(const Unit& unit, int page) const {
-    if (page >= unit.last_page) return;
-    const PagesView& p = a_.pages;
-    const int id = a_.tables[int64_t{stream(unit.row)} * a_.most_pages + page], head = unit.kv_head;
-    const auto ask = [](const void* from, int64_t bytes) {
-      for (int64_t at = 0; at < bytes; at += 128) __builtin_prefetch(static_cast<const uint8_t*>(from) + at, 0, 2);
-    };
-    ask(p.keys_of(id, head), p.key_bytes());
-    ask(p.values_of(id, head), p.value_bytes());
-    if (!p.rounded()) return;
-    ask(p.key_scales_of(id, head), kPage * sizeof(float));
-    ask(p.value_scales_of(id, head), kPage * sizeof(float));
   }
 
   // States of the queries that see a page; they come in runs.
   void visit(const Unit& unit, const Queries& queries, int page, float* states) const {
-    fetch(unit, page + 1);
-    const int id = a_.tables[int64_t{stream(unit.row)} * a_.most_pages + page], count = queries.view.count;
-    for (int from = 0, to; from < count; from = to) {
-      for (to = from; to < count && queries.sees(to, page);) ++to;
-      if (to == from) {
-        ++to;
-        continue;
+    const int32_t* table = a_.tables + int64_t{stream(unit.row)} * a_.most_pages;
+    for (int h = 0; h < unit.heads; ++h) {
+      const QueriesView view = queries.view(*this, h);
+      int next = page + 1 < unit.last_page ? table[page + 1] : -1;
+      for (int from = 0, to; from < view.count; from = to) {
+        for (to = from; to < view.count && queries.sees(to, page);) ++to;
+        if (to == from) {
+          ++to;
+          continue;
+        }
+        ops_.page_part(a_.pages, view, from, to, page, table[page], next, unit.kv_head + h,
+                       states + at(h * view.count + from));
+        next = -1;
       }
-      ops_.page_part(a_.pages, queries.view, from, to, page, id, unit.kv_head, states + at(from));
     }
+  }
+  void join(const Unit& unit, const Queries& queries, int page, const float* parts, float* state) const {
+    for (int q = 0; q < unit.count(); ++q)
+      if (queries.sees(q % unit.each(), page)) ops_.join_pages(a_.pages, parts + at(q), state + at(q));
   }
 
   std::vector<float> fresh(const Unit& unit) const {
-    std::vector<float> state(static_cast<size_t>(at(unit.to - unit.from)));
-    for (int i = unit.from; i < unit.to; ++i) {
-      const float* sink = sink_of(unit, i);
-      state[static_cast<size_t>(at(i - unit.from)) + kBest] = sink ? *sink : -std::numeric_limits<float>::infinity();
+    std::vector<float> state(static_cast<size_t>(at(unit.count())));
+    for (int q = 0; q < unit.count(); ++q) {
+      const float* sink = sink_of(unit, q);
+      state[static_cast<size_t>(at(q)) + kBest] = sink ? *sink : -std::numeric_limits<float>::infinity();
     }
     return state;
   }
-  const float* sink_of(const Unit& unit, int query) const {
-    return a_.sinks ? a_.sinks + unit.kv_head * group_ + query % group_ : nullptr;
-  }
+  const float* sink_of(const Unit& unit, int q) const { return a_.sinks ? a_.sinks + within_row(unit, q) : nullptr; }
   void finish(const Unit& unit, const std::vector<float>& state) const {
-    for (int i = unit.from; i < unit.to; ++i)
-      ops_.finish_query(a_.pages, state.data() + at(i - unit.from), sink_of(unit, i),
-                        a_.out + head_of(unit, i) * a_.pages.value_dim);
+    for (int q = 0; q < unit.count(); ++q)
+      ops_.finish_query(a_.pages, state.data() + at(q), sink_of(unit, q), a_.out + head_of(unit, q) * a_.pages.value_dim);
   }
 
   void whole(const Unit& unit) {
     thread_local std::vector<float> scratch;
-    const int count = unit.to - unit.from;
-    float* states = reserve(scratch, static_cast<size_t>(at(count)));
+    float* states = reserve(scratch, static_cast<size_t>(at(unit.count())));
     const Queries queries(*this, unit);
     std::vector<float> state = fresh(unit);
     for (int page = unit.first_page; page < unit.last_page; ++page) {
       visit(unit, queries, page, states);
-      for (int q = 0; q < count; ++q)
-        if (queries.sees(q, page)) ops_.join_pages(a_.pages, states + at(q), state.data() + at(q));
+      join(unit, queries, page, states, state.data());
     }
     finish(unit, state);
   }

@@ -108,11 +108,15 @@ bool prepare_query(const PagesView& p, const float* q, float scale, int32_t* wor
   return undo >= 0;
 }
 
-template <typename V>
-H2Q_INLINE float highest(V v) {
-  float best = v[0];
-  for (int i = 1; i < kWide; ++i) best = v[i] > best ? v[i] : best;
-  return best;
+template <int kHalf, int... i>
+H2Q_INLINE Wide higher(Wide v, std::integer_sequence<int, i...>) {
+  const Wide other = __builtin_shufflevector(v, v, (i ^ kHalf)...);
+  return other > v ? other : v;
+}
+template <int kHalf = kWide / 2>
+H2Q_INLINE float highest(Wide v) {
+  if constexpr (kHalf > 0) return highest<kHalf / 2>(higher<kHalf>(v, std::make_integer_sequence<int, kWide>{}));
+  else return v[0];
 }
 
 // Weights of one query from its sums: lanes of their sum and the best score into `state`; float32, or int16 with their
@@ -167,16 +171,19 @@ inline float page_weights(const typename Form::Sum* sums, const float* key_scale
   }
 }
 
-// Four-bit values as int8 (32, width, 2).
-inline void widen_values(const uint8_t* values, int width, int8_t* out) {
-  for (int i = 0; i < kPage / 2 * width; ++i) {
-    out[2 * i] = static_cast<int8_t>((values[i] & 15) - 8);
-    out[2 * i + 1] = static_cast<int8_t>((values[i] >> 4) - 8);
+// Four-bit values as int8 (32, width, 2); `ahead` as in product_sums.
+inline void widen_values(const uint8_t* values, int width, int8_t* out, const uint8_t* ahead) {
+  for (int from = 0; from < kPage / 2 * width; from += 64, values += 64, out += 128) {
+    if (ahead) __builtin_prefetch(ahead + from, 0, 2);
+    for (int i = 0; i < 64; ++i) {
+      out[2 * i] = static_cast<int8_t>((values[i] & 15) - 8);
+      out[2 * i + 1] = static_cast<int8_t>((values[i] >> 4) - 8);
+    }
   }
 }
 
 template <typename Form>
-inline void page_form(const PagesView& p, const QueriesView& q, int from, int to, int index, int page, int head,
+inline void page_form(const PagesView& p, const QueriesView& q, int from, int to, int index, int page, int next, int head,
                       float* states) {
   typedef typename Form::Sum Sum;
   typedef typename Form::Stored Stored;
@@ -189,22 +196,29 @@ inline void page_form(const PagesView& p, const QueriesView& q, int from, int to
   Sum* sums = room.reserve(static_cast<size_t>(count) * static_cast<size_t>(most(kPage, width)));
   int32_t* weights = more.reserve(static_cast<size_t>(count) * (kWeights + 1));
   float* scales = reinterpret_cast<float*>(weights + count * kWeights);
-  product_sums<Form>(q.words + static_cast<int64_t>(from) * size, size, count,
-                     reinterpret_cast<const Stored*>(p.keys_of(page, head)), kPage, size, sums);
+  const auto stored = [](const uint8_t* bytes) { return reinterpret_cast<const Stored*>(bytes); };
+  product_sums<Form>(q.words + static_cast<int64_t>(from) * size, size, count, stored(p.keys_of(page, head)), kPage, size,
+                     sums, next < 0 ? nullptr : stored(p.keys_of(next, head)));
   const float *key_scales = nullptr, *value_scales = nullptr;
-  if (kRounded) key_scales = p.key_scales_of(page, head), value_scales = p.value_scales_of(page, head);
+  if (kRounded) {
+    key_scales = p.key_scales_of(page, head), value_scales = p.value_scales_of(page, head);
+    for (int i = 0; next >= 0 && i < kPage; i += 16) {
+      __builtin_prefetch(p.key_scales_of(next, head) + i, 0, 2);
+      __builtin_prefetch(p.value_scales_of(next, head) + i, 0, 2);
+    }
+  }
   for (int i = 0; i < count; ++i)
     scales[i] = page_weights<Form>(sums + i * kPage, key_scales, value_scales, q.factors[from + i], q.softcap,
                                    q.first[from + i] - index * kPage, q.end[from + i] - index * kPage,
                                    states + static_cast<int64_t>(i) * p.state_size(), weights + i * kWeights);
-  const Stored* values = reinterpret_cast<const Stored*>(p.values_of(page, head));
+  const Stored *values = stored(p.values_of(page, head)), *ahead = next < 0 ? nullptr : stored(p.values_of(next, head));
   if constexpr (kRounded)
     if (p.kind == PageKind::k8v4) {
       int8_t* to_read = wider.reserve(static_cast<size_t>(kPage) * static_cast<size_t>(width));
-      widen_values(p.values_of(page, head), width, to_read);
-      values = to_read;
+      widen_values(p.values_of(page, head), width, to_read, next < 0 ? nullptr : p.values_of(next, head));
+      values = to_read, ahead = nullptr;
     }
-  product_sums<Form>(weights, kWeights, count, values, width, kWeights, sums);
+  product_sums<Form>(weights, kWeights, count, values, width, kWeights, sums, ahead);
   for (int i = 0; i < count; ++i) {
     float* out = states + static_cast<int64_t>(i) * p.state_size() + kStateHead;
     for (int d = 0; d < width; d += kWide) {
@@ -214,10 +228,12 @@ inline void page_form(const PagesView& p, const QueriesView& q, int from, int to
   }
 }
 
-// What logical page `index` gives queries [from, to), all of which see some of it: a state for each.
-void page_part(const PagesView& p, const QueriesView& q, int from, int to, int index, int page, int head, float* states) {
-  if (p.rounded()) page_form<PairForm>(p, q, from, to, index, page, head, states);
-  else page_form<HalfForm>(p, q, from, to, index, page, head, states);
+// What logical page `index` gives queries [from, to), all of which see some of it: a state for each. Page `next`, unless
+// it is negative, comes after it.
+void page_part(const PagesView& p, const QueriesView& q, int from, int to, int index, int page, int next, int head,
+               float* states) {
+  if (p.rounded()) page_form<PairForm>(p, q, from, to, index, page, next, head, states);
+  else page_form<HalfForm>(p, q, from, to, index, page, next, head, states);
 }
 
 void join_pages(const PagesView& p, const float* part, float* state) {

@@ -89,9 +89,13 @@ constexpr int kAcross = kVectorBytes == 32 ? 2 : 4;
 
 template <typename Form, int kQueries, int kVectors>
 H2Q_INLINE void tile_sums(const int32_t* a, int stride, const typename Form::Stored* b, int results, int count,
-                          typename Form::Sum* out) {
+                          typename Form::Sum* out, const typename Form::Stored* ahead) {
   typename Form::Sums sums[kQueries][kVectors] = {};
   for (int i = 0; i < count; ++i, b += Form::kStep * results) {
+    if (ahead) {  // line by line: more at once than there are ways to memory would hold everything up
+      for (int v = 0; v < kVectors; v += 2) __builtin_prefetch(ahead + Form::kStep * kWide * v, 0, 2);
+      ahead += Form::kStep * results;
+    }
     typename Form::Factors factors[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) factors[v] = Form::read(b + Form::kStep * kWide * v);
@@ -108,23 +112,26 @@ H2Q_INLINE void tile_sums(const int32_t* a, int stride, const typename Form::Sto
 
 template <typename Form, int kQueries>
 inline void row_sums(const int32_t* a, int stride, const typename Form::Stored* b, int results, int count,
-                     typename Form::Sum* out) {
+                     typename Form::Sum* out, const typename Form::Stored* ahead) {
   int at = 0;
   for (; at + kAcross * kWide <= results; at += kAcross * kWide)
-    tile_sums<Form, kQueries, kAcross>(a, stride, b + Form::kStep * at, results, count, out + at);
+    tile_sums<Form, kQueries, kAcross>(a, stride, b + Form::kStep * at, results, count, out + at,
+                                        ahead ? ahead + Form::kStep * at : nullptr);
   for (; at < results; at += kWide)
-    tile_sums<Form, kQueries, 1>(a, stride, b + Form::kStep * at, results, count, out + at);
+    tile_sums<Form, kQueries, 1>(a, stride, b + Form::kStep * at, results, count, out + at,
+                                        ahead ? ahead + Form::kStep * at : nullptr);
 }
 
-// out (queries, results) = a (queries, stride; words of four bytes) times b, results a multiple of 16.
+// out (queries, results) = a (queries, stride; words of four bytes) times b, results a multiple of 16. `ahead`, when not
+// null, has the form of b and is asked for meanwhile: it is what comes next, and memory does not know.
 template <typename Form>
 inline void product_sums(const int32_t* a, int stride, int queries, const typename Form::Stored* b, int results,
-                         int count, typename Form::Sum* out) {
-  for (; queries >= 4; queries -= 4, a += 4 * stride, out += 4 * results)
-    row_sums<Form, 4>(a, stride, b, results, count, out);
+                         int count, typename Form::Sum* out, const typename Form::Stored* ahead) {
+  for (; queries >= 4; queries -= 4, a += 4 * stride, out += 4 * results, ahead = nullptr)
+    row_sums<Form, 4>(a, stride, b, results, count, out, ahead);
   if (queries >= 2) {
-    row_sums<Form, 2>(a, stride, b, results, count, out);
-    queries -= 2, a += 2 * stride, out += 2 * results;
+    row_sums<Form, 2>(a, stride, b, results, count, out, ahead);
+    queries -= 2, a += 2 * stride, out += 2 * results, ahead = nullptr;
   }
-  if (queries) row_sums<Form, 1>(a, stride, b, results, count, out);
+  if (queries) row_sums<Form, 1>(a, stride, b, results, count, out, ahead);
 }
