@@ -74,7 +74,7 @@ class RandomLlama:
         )
         draw = np.random.default_rng(seed).standard_normal
         self._tensors = {
-            t.name: 1 + 0.1 * draw(t.shape) if t.kind == "norm" else draw(t.shape) / 8
+            t.name: 1 + 0.1 * draw(t.shape) if not t.coded else draw(t.shape) / 8
             for t in tensors(self.spec)
         }
 
@@ -171,7 +171,7 @@ def write_gguf(
     decoded = {}
     for index, tensor in enumerate(tensors(spec)):
         weights = in_pairs(tensor.name, np.asarray(source.tensor(tensor.name)), spec)
-        if tensor.kind == "norm":
+        if not tensor.coded:
             writer.add_tensor(gguf_name(tensor.name), weights)
             decoded[tensor.name] = weights
             continue

@@ -40,7 +40,7 @@ def fill(writer: CrystalWriter, seed: int = 0) -> None:
     draw = np.random.default_rng(seed)
     refined = {name for group in REFINED for name in group}
     for tensor in tensors(SPEC):
-        if tensor.kind == "norm":
+        if not tensor.coded:
             writer.add_raw(tensor.name, np.ones(tensor.shape, np.float32))
         else:
             bits = (1, *REFINEMENTS) if tensor.name in refined else (1,)

@@ -85,7 +85,7 @@ def test_activations_that_are_not_finite_name_the_matrices(seed_crystal: Crystal
     x = np.ones((1, model.spec.hidden_size), np.float32)
     x[0, 5] = np.inf
     with pytest.raises(KernelError, match="finite") as caught:
-        model.layers[2].qkv(x)
+        model.layers[2].attention.qkv(x)
     assert "model.layers.2.self_attn.k_proj.weight" in caught.value.where
 
 

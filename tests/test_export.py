@@ -72,7 +72,7 @@ def test_a_vocabulary_in_tiers_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "random.crystal"
     with CrystalWriter(path, model.spec, rotation_seed=3) as writer:
         for tensor in tensors(model.spec):
-            if tensor.kind == "norm":
+            if not tensor.coded:
                 writer.add_raw(tensor.name, model.tensor(tensor.name))
         refined = [found[0].name, found[5].name, found[-1].name]
         for index, part in enumerate(found):
@@ -134,7 +134,7 @@ def test_eight_bits_are_those_of_the_package(seed_crystal: Crystal, tmp_path: Pa
     wide, small = GGUFSource(tmp_path / "wide.gguf"), GGUFSource(tmp_path / "small.gguf")
     files = stored(tmp_path / "small.gguf")
     for tensor in tensors(wide.spec):
-        if tensor.kind == "norm":
+        if not tensor.coded:
             continue
         exact, found = wide.tensor(tensor.name), small.tensor(tensor.name)
         entry = files[gguf_name(tensor.name)]
@@ -170,7 +170,7 @@ def test_rows_of_broken_blocks_stay_wider(tmp_path: Path) -> None:
     for tensor in tensors(first.spec):
         kind = files[gguf_name(tensor.name)].tensor_type.name
         wanted = "F16" if tensor.name in made.wider else "Q8_0"
-        assert kind == ("F32" if tensor.kind == "norm" else wanted)
+        assert kind == ("F32" if not tensor.coded else wanted)
         off = np.abs(GGUFSource(tmp_path / "small.gguf").tensor(tensor.name))
         assert np.isfinite(off).all()
 

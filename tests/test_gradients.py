@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from h2q.crystallize.gradients import layer_back
+from h2q.crystallize.layer_gradients import layer_back
 from h2q.engine.block import Layer, run_texts
 from h2q.engine.load import OriginalWeights, build_layer, load_original
 from h2q.engine.projections import FloatArray, Projection
@@ -17,7 +17,15 @@ from h2q.sources import Source
 
 BATCH, LENGTH = 2, 12
 STEP = 3e-3  # of the size of what is moved
-KINDS = [("qkv", 0), ("qkv", 1), ("qkv", 2), ("o", 0), ("gate_up", 0), ("gate_up", 1), ("down", 0)]
+KINDS = [
+    ("attention", "qkv", 0),
+    ("attention", "qkv", 1),
+    ("attention", "qkv", 2),
+    ("attention", "o", 0),
+    ("mlp", "gate_up", 0),
+    ("mlp", "gate_up", 1),
+    ("mlp", "down", 0),
+]
 
 
 class Nudged:
@@ -47,7 +55,7 @@ def case(request: pytest.FixtureRequest, seed_source: Source) -> tuple[Layer, Fl
     tokens = np.random.default_rng(1).integers(0, 4096, (BATCH, LENGTH))
     model.forward(tokens, model.new_cache(BATCH))
     index = request.param
-    return build_layer(OriginalWeights(seed_source), index), seen[index - 1]
+    return build_layer(seed_source.spec, OriginalWeights(seed_source), index), seen[index - 1]
 
 
 def directions(grad: FloatArray) -> list[FloatArray]:
@@ -75,20 +83,26 @@ def heard_by(
     return ahead, heard, back
 
 
-@pytest.mark.parametrize(("field", "index"), KINDS)
+def with_projection(layer: Layer, part: str, field: str, projection: Projection) -> Layer:
+    """The block with another projection."""
+    inner = replace(getattr(layer, part), **{field: projection})
+    return replace(layer, **{part: inner})
+
+
+@pytest.mark.parametrize(("part", "field", "index"), KINDS)
 def test_at_the_output_of_every_matrix(
-    seed_source: Source, case: tuple[Layer, FloatArray], field: str, index: int
+    seed_source: Source, case: tuple[Layer, FloatArray], part: str, field: str, index: int
 ) -> None:
     layer, x = case
     ahead, heard, _ = heard_by(seed_source, layer, x)
-    inner: Projection = getattr(layer, field)
+    inner: Projection = getattr(getattr(layer, part), field)
     grad = heard[inner.names[index]]
     probe = Nudged(inner, index, np.zeros_like(grad))
-    run_texts(seed_source.spec, replace(layer, **{field: probe}), x, BATCH)  # type: ignore[arg-type]
+    run_texts(seed_source.spec, with_projection(layer, part, field, probe), x, BATCH)
     for way in directions(grad):
         step = np.float32(STEP * probe.size)
         moved = [
-            replace(layer, **{field: Nudged(inner, index, sign * step * way)})  # type: ignore[arg-type]
+            with_projection(layer, part, field, Nudged(inner, index, sign * step * way))
             for sign in (np.float32(1), np.float32(-1))
         ]
         high, low = (weighed_sum(seed_source, each, x, ahead) for each in moved)
@@ -99,9 +113,7 @@ def test_at_the_output_of_every_matrix(
 def test_at_the_stream(seed_source: Source, case: tuple[Layer, FloatArray]) -> None:
     layer, x = case
     ahead, heard, back = heard_by(seed_source, layer, x)
-    assert set(heard) == {
-        name for field in ("qkv", "o", "gate_up", "down") for name in getattr(layer, field).names
-    }
+    assert set(heard) == {name for matrices in layer.matrices() for name in matrices.names}
     for way in directions(back):
         step = np.float32(STEP * np.linalg.norm(x))
         high, low = (weighed_sum(seed_source, layer, x + s * way, ahead) for s in (step, -step))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from h2q.crystal import Crystal
 from h2q.crystallize import measure_growth, sample_text
 from h2q.crystallize.stability import EMBEDDING, SpectralStabilityController, hidden_states
 from h2q.engine import Model, load_crystal, load_original
+from h2q.engine.block import Attention
+from h2q.engine.mlp import GatedMLP
 from h2q.engine.projections import DenseEmbedding, DenseProjection
 from h2q.sources import Source
 
@@ -35,17 +38,21 @@ def corrupted(model: Model, layer: int, noise: float) -> Model:
     broken = copy.copy(model)
     broken.layers = list(model.layers)
     rng = np.random.default_rng(layer)
-    projections = {}
-    for name in ("qkv", "o", "gate_up", "down"):
-        old = getattr(model.layers[layer], name)
-        weights = [
-            w + (noise * w.std() * rng.standard_normal(w.shape)).astype(np.float32)
-            for w in old.weights
-        ]
-        projections[name] = DenseProjection(old.names, weights)
-    broken.layers[layer] = type(model.layers[layer])(
-        **{**model.layers[layer].__dict__, **projections}
-    )
+
+    def noisy(part: Attention | GatedMLP, *names: str) -> Attention | GatedMLP:
+        projections = {}
+        for name in names:
+            old = getattr(part, name)
+            weights = [
+                w + (noise * w.std() * rng.standard_normal(w.shape)).astype(np.float32)
+                for w in old.weights
+            ]
+            projections[name] = DenseProjection(old.names, weights)
+        return replace(part, **projections)
+
+    old = model.layers[layer]
+    attention, mlp = noisy(old.attention, "qkv", "o"), noisy(old.mlp, "gate_up", "down")
+    broken.layers[layer] = replace(old, attention=attention, mlp=mlp)
     return broken
 
 

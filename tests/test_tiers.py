@@ -132,7 +132,7 @@ def written(
     groups = [order[begin : begin + size] for begin in range(0, len(order), size)]
     with CrystalWriter(target, spec, rotation_seed=3) as writer:
         for tensor in tensors(spec):
-            if tensor.kind == "norm":
+            if not tensor.coded:
                 writer.add_raw(tensor.name, np.ones(tensor.shape, np.float32))
         for part in coded(spec):
             writer.add_planes(part.name, random_stack(draw, bits[part.name], *part.shape))

@@ -1,8 +1,8 @@
 """Which tensors a model family has, in execution order, under their Hugging Face names.
 
 The table serves three readers: `sources` checks shapes against it, `crystal` orders its shards by
-it, `engine` binds weights by it. A new family is one function here and its one difference in
-`engine`.
+it, `engine` binds weights by it. A new family is a line here, its tensors in `attention_tensors` or
+`mlp_tensors` where they differ, and its one difference in `engine`.
 
 Matrices over the vocabulary are coded in tiers of rows. Tokenizers number frequent pieces first, so
 a refinement of the first rows is worth far more per byte than one of the last.
@@ -10,33 +10,19 @@ a refinement of the first rows is worth far more per byte than one of the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from reprlib import repr as brief
-from typing import Literal
 
+from h2q.core.attention_tensors import attention_tensors
 from h2q.core.errors import SpecError
+from h2q.core.mlp_tensors import mlp_tensors
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec as TensorSpec
+from h2q.core.tensor_spec import norm
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 FINAL_NORM = "model.norm.weight"
 HEAD_INPUT = "model.head"  # what matrices over the vocabulary read
-Kind = Literal["embedding", "linear", "norm"]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """A named tensor. `reads` names the input it multiplies: tensors with one `reads` share one
-    rotated input. `adds`: its output is added to the stream as it is.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: Kind
-    reads: str = ""
-    adds: bool = False
-
-
 TIER_ROWS = 256  # a tier ends on a multiple of this, the tallest panel of a plane
 TIER_SHARES = (8, 4, 2, 1)  # tiers end at these parts of the vocabulary
 
@@ -59,34 +45,22 @@ class Part:
         return slice(self.begin, self.begin + self.shape[0])
 
 
-def _llama(spec: ModelSpec) -> list[TensorSpec]:
-    width, inner = spec.hidden_size, spec.intermediate_size
-    queries = spec.num_attention_heads * spec.head_dim
-    keys = spec.num_key_value_heads * spec.head_dim
-    tensors = [TensorSpec(EMBEDDING, (spec.vocab_size, width), "embedding", HEAD_INPUT)]
-    for index in range(spec.num_hidden_layers):
-        layer = f"model.layers.{index}"
-        attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
-        tensors += [
-            TensorSpec(f"{layer}.input_layernorm.weight", (width,), "norm"),
-            TensorSpec(f"{attention}.q_proj.weight", (queries, width), "linear", f"{attention}.in"),
-            TensorSpec(f"{attention}.k_proj.weight", (keys, width), "linear", f"{attention}.in"),
-            TensorSpec(f"{attention}.v_proj.weight", (keys, width), "linear", f"{attention}.in"),
-            TensorSpec(
-                f"{attention}.o_proj.weight", (width, queries), "linear", f"{attention}.out", True
-            ),
-            TensorSpec(f"{layer}.post_attention_layernorm.weight", (width,), "norm"),
-            TensorSpec(f"{mlp}.gate_proj.weight", (inner, width), "linear", f"{mlp}.in"),
-            TensorSpec(f"{mlp}.up_proj.weight", (inner, width), "linear", f"{mlp}.in"),
-            TensorSpec(f"{mlp}.down_proj.weight", (width, inner), "linear", f"{mlp}.out", True),
-        ]
-    tensors.append(TensorSpec(FINAL_NORM, (width,), "norm"))
-    if not spec.tie_word_embeddings:
-        tensors.append(TensorSpec(HEAD, (spec.vocab_size, width), "linear", HEAD_INPUT))
-    return tensors
+@dataclass(frozen=True)
+class Family:
+    """What sets a family apart: whether its layers choose among experts, whether its attention goes
+    through a latent.
+    """
+
+    experts: bool = False
+    latent: bool = False
 
 
-FAMILIES: dict[str, Callable[[ModelSpec], list[TensorSpec]]] = {"llama": _llama}
+FAMILIES = {
+    "llama": Family(),
+    "mixtral": Family(experts=True),
+    "deepseek_v2": Family(experts=True, latent=True),
+    "deepseek_v3": Family(experts=True, latent=True),
+}
 
 
 def tensors(spec: ModelSpec) -> list[TensorSpec]:
@@ -96,7 +70,22 @@ def tensors(spec: ModelSpec) -> list[TensorSpec]:
             f"The model family {brief(spec.family)} is not supported.",
             fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
         )
-    return FAMILIES[spec.family](spec)
+    family, width = FAMILIES[spec.family], spec.hidden_size
+    if family.experts != (spec.experts is not None):
+        raise SpecError(f"A {spec.family} model has {'' if family.experts else 'no '}experts.")
+    if family.latent != (spec.latent is not None):
+        raise SpecError(f"A {spec.family} model has {'' if family.latent else 'no '}latent.")
+    out = [TensorSpec(EMBEDDING, (spec.vocab_size, width), "embedding", HEAD_INPUT)]
+    for index in range(spec.num_hidden_layers):
+        layer = f"model.layers.{index}"
+        out.append(norm(f"{layer}.input_layernorm", width))
+        out += attention_tensors(spec, index)
+        out.append(norm(f"{layer}.post_attention_layernorm", width))
+        out += mlp_tensors(spec, index)
+    out.append(TensorSpec(FINAL_NORM, (width,), "norm"))
+    if not spec.tie_word_embeddings:
+        out.append(TensorSpec(HEAD, (spec.vocab_size, width), "linear", HEAD_INPUT))
+    return out
 
 
 def parts(tensor: TensorSpec) -> list[Part]:
@@ -116,7 +105,7 @@ def parts(tensor: TensorSpec) -> list[Part]:
 
 def coded(spec: ModelSpec) -> list[Part]:
     """Everything stored as planes, in execution order. Raises SpecError."""
-    return [part for t in tensors(spec) if t.kind != "norm" for part in parts(t)]
+    return [part for t in tensors(spec) if t.coded for part in parts(t)]
 
 
 def head_name(spec: ModelSpec) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from h2q.core.specs import ModelSpec
+
 
 @dataclass(frozen=True)
 class AttentionRule:
@@ -15,3 +17,12 @@ class AttentionRule:
     scale: float
     window: int = 0
     softcap: float = 0.0
+
+
+def cache_shape(spec: ModelSpec) -> tuple[int, int, int]:
+    """(heads, width of a key, width of a value) that a cache keeps of a token in a layer. Through a
+    latent it is one row for all heads, whose first kv_lora_rank entries are the value too.
+    """
+    if spec.latent is not None:
+        return 1, spec.latent.row, spec.latent.kv_lora_rank
+    return spec.num_key_value_heads, spec.head_dim, spec.head_dim

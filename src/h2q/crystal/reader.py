@@ -4,6 +4,7 @@ proven, nothing hashed.
 
 from __future__ import annotations
 
+import math
 import mmap
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Crystal:
         self.path, self.manifest = path, manifest
         self.tokenizer_path = path / "tokenizer.json"
         self._shapes = {part.name: part.shape for part in coded(manifest.spec)}
-        self._counts = {t.name: t.shape[0] for t in tensors(manifest.spec) if t.kind == "norm"}
+        self._raw = {t.name: t.shape for t in tensors(manifest.spec) if not t.coded}
         self._maps: dict[str, tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]] = {}
         self._group_of = {
             plane: index for index, group in enumerate(manifest.groups, 1) for plane in group
@@ -74,13 +75,15 @@ class Crystal:
         return out
 
     def raw(self, name: str) -> npt.NDArray[np.float32]:
-        """A vector that is stored as it is, float32. Raises CrystalError when it is not finite."""
-        count = self._counts[name]
+        """A norm or what else is stored as it is, float32. Raises CrystalError when it is not
+        finite.
+        """
+        count = math.prod(self._raw[name])
         padded = -(-count // FLOATS) * FLOATS
         values: npt.NDArray[np.float32] = self._array(0, name, "F32", (padded,)).view(np.float32)
         if not np.isfinite(values).all():
             raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
-        return values[:count]
+        return values[:count].reshape(self._raw[name])
 
     def entries(self, shard: int) -> dict[str, TensorEntry]:
         """The header of a shard. Raises CrystalError when it is damaged."""

@@ -34,7 +34,8 @@ def plane_arrays(name: str, index: int, plane: Plane) -> list[NamedArray]:
 
 
 def padded_floats(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A vector with zeros up to the next 64 bytes."""
+    """All values in a row, zeros up to the next 64 bytes."""
+    values = values.reshape(-1)
     padded = np.zeros(-(-len(values) // FLOATS) * FLOATS, np.float32)
     padded[: len(values)] = values
     return padded
@@ -64,9 +65,9 @@ def plane_entries(name: str, index: int, spec: PlaneSpec) -> list[Entry]:
     ]
 
 
-def norm_entry(name: str, width: int) -> Entry:
-    """The tensor of a vector that is stored as it is."""
-    padded = -(-width // FLOATS) * FLOATS
+def raw_entry(name: str, count: int) -> Entry:
+    """The tensor of so many numbers that are stored as they are."""
+    padded = -(-count // FLOATS) * FLOATS
     return Entry(name, "F32", (padded,), 4 * padded)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from h2q.core.architecture import coded, parts, tensors
 from h2q.core.specs import ModelSpec, PlaneSpec
 from h2q.crystal.manifest import FileEntry, Manifest, shard_name
-from h2q.crystal.shards import Entry, norm_entry, plane_entries, shard_header
+from h2q.crystal.shards import Entry, plane_entries, raw_entry, shard_header
 
 NO_HASH = "0" * 64
 
@@ -25,8 +26,8 @@ def prefix_bytes(
     shapes = {part.name: part.shape for part in coded(spec)}
     base: list[Entry] = []
     for tensor in tensors(spec):
-        if tensor.kind == "norm":
-            base.append(norm_entry(tensor.name, tensor.shape[0]))
+        if not tensor.coded:
+            base.append(raw_entry(tensor.name, math.prod(tensor.shape)))
             continue
         for part in parts(tensor):
             base += plane_entries(part.name, 0, PlaneSpec(bits[part.name][0], *part.shape))

@@ -87,18 +87,19 @@ def _planes(crystal: Crystal) -> None:
 
 def _norms(crystal: Crystal) -> None:
     for tensor in tensors(crystal.spec):
-        if tensor.kind == "norm" and not np.isfinite(crystal.raw(tensor.name)).all():
+        if not tensor.coded and not np.isfinite(crystal.raw(tensor.name)).all():
             raise CrystalError("A norm is not finite.", where=tensor.name)
 
 
 def _names(crystal: Crystal) -> None:
     """Every stored tensor is one that crystal.json accounts for."""
+    raw = {tensor.name for tensor in tensors(crystal.spec) if not tensor.coded}
     for shard in range(1 + len(crystal.rank)):
         group = () if shard == 0 else crystal.rank[shard - 1]
         planes = group if shard else [(name, 0) for name in crystal.manifest.bits]
         known = {f"{n}.{kind}.{i}" for n, i in planes for kind in ("codes", "scales")}
         extra = [n for n in crystal.entries(shard) if n not in known]
         if shard == 0:
-            extra = [n for n in extra if not n.endswith("norm.weight")]
+            extra = [n for n in extra if n not in raw]
         if extra:
             raise CrystalError(f"Unknown tensor {extra[0]}.", where=shard_name(shard))

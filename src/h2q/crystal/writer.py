@@ -79,7 +79,7 @@ class CrystalWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add_raw(self, name: str, values: npt.NDArray[np.float32]) -> None:
-        """A vector that is stored as it is (norms), float32."""
+        """What is stored as it is (norms, routers), float32."""
         self._raw[name] = np.ascontiguousarray(values, np.float32)
 
     def add_planes(self, name: str, planes: list[Plane]) -> None:
@@ -172,7 +172,7 @@ class CrystalWriter:
 
     def _base(self) -> Iterator[NamedArray]:
         for tensor in tensors(self._spec):
-            if tensor.kind == "norm":
+            if not tensor.coded:
                 yield tensor.name, padded_floats(self._raw[tensor.name])
                 continue
             for part in parts(tensor):

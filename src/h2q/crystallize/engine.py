@@ -107,7 +107,7 @@ class ModelCrystallizationEngine:
 
     def _write(self, writer: CrystalWriter, found: Candidate) -> None:
         for tensor in tensors(self.source.spec):
-            if tensor.kind == "norm":
+            if not tensor.coded:
                 writer.add_raw(tensor.name, np.asarray(self.source.tensor(tensor.name)))
         for name, height in found.heights.items():
             writer.add_planes(name, list(found.grown[name].planes[:height]))
@@ -172,7 +172,7 @@ class ModelCrystallizationEngine:
     def _layers(
         self, found: Candidate, search: Search, progress: ProgressListener
     ) -> list[dict[str, Any]]:
-        matrices = [t for t in tensors(self.source.spec) if t.kind != "norm"]
+        matrices = [t for t in tensors(self.source.spec) if t.coded]
         heights, rows = found.heights, []
         for index, tensor in enumerate(matrices, 1):
             plain = np.ascontiguousarray(self.source.tensor(tensor.name), np.float32)

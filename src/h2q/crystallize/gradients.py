@@ -1,5 +1,5 @@
-"""Derivatives of the decoder's block, by hand: how much the log-likelihood moves when the output of
-a matrix does.
+"""Derivatives of a block's parts, by hand: how much the log-likelihood moves when the output of a
+matrix does. Mixtures and latents are in `routed_gradients` and `latent_gradients`.
 
 Shapes as in engine.block: streams are float32 (batch * length, width). Tests hold every formula
 against differences of the engine's own forward pass.
@@ -7,17 +7,17 @@ against differences of the engine's own forward pass.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from h2q import kernels
-from h2q.core.attention import AttentionRule
 from h2q.core.specs import ModelSpec
 from h2q.crystallize.moments import FloatArray
-from h2q.engine.block import Layer, Positions, rule
-from h2q.engine.projections import DenseProjection, Projection
+from h2q.engine.block import Attention, rule
+from h2q.engine.mlp import GatedMLP
+from h2q.engine.positions import Positions
+from h2q.engine.projections import DenseMatrix, DenseProjection, Matrices
 
 Heard = Callable[[str, FloatArray], None]  # tensor name, derivative at its output (T, rows)
 
@@ -31,25 +31,24 @@ def rms_norm_back(grad: FloatArray, x: FloatArray, weight: FloatArray, eps: floa
 
 
 def attention_back(
-    grad: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray
+    grad: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray, scale: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Derivatives at q (B, T, heads, hd), k and v (B, T, kv_heads, hd) of causal attention whose
-    output's is `grad`, shaped like q.
+    """Derivatives at q (B, T, heads, hd), k (B, T, kv_heads, hd) and v (B, T, kv_heads, vd) of
+    causal attention whose output's is `grad`, (B, T, heads, vd). scale: of the scores.
     """
-    batch, length, heads, width = q.shape
+    batch, length, heads, _ = q.shape
     shared = heads // k.shape[2]
-    scale = np.float32(1 / math.sqrt(width))
     mask = np.triu(np.full((length, length), -np.inf, np.float32), 1)
     gq, gk, gv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     for b in range(batch):
         for head in range(heads):
             kv = head // shared
-            scores = q[b, :, head] @ k[b, :, kv].T * scale + mask
+            scores = q[b, :, head] @ k[b, :, kv].T * np.float32(scale) + mask
             share = np.exp(scores - scores.max(axis=-1, keepdims=True))
             share /= share.sum(axis=-1, keepdims=True)
             gv[b, :, kv] += share.T @ grad[b, :, head]
             down = grad[b, :, head] @ v[b, :, kv].T
-            down = share * (down - np.sum(down * share, axis=-1, keepdims=True)) * scale
+            down = share * (down - np.sum(down * share, axis=-1, keepdims=True)) * np.float32(scale)
             gq[b, :, head] = down @ k[b, :, kv]
             gk[b, :, kv] += down.T @ q[b, :, head]
     return gq, gk, gv
@@ -64,57 +63,53 @@ def swiglu_back(
     return np.asarray(at_gate, np.float32), np.asarray(grad * gate * sigmoid, np.float32)
 
 
-def layer_back(
-    spec: ModelSpec, layer: Layer, x: FloatArray, grad: FloatArray, batch: int, heard: Heard
-) -> FloatArray:
-    """Derivative at the stream before the block, from the one behind it, for `batch` whole texts.
-    `heard` is told the derivative at the output of every matrix.
+def turned(x: FloatArray, width: int, at: Positions) -> FloatArray:
+    """Heads of `width` dimensions, float32 (T, heads * width), turned by their positions: (T,
+    heads, width).
     """
-    eps, split = spec.rms_norm_eps, (batch, len(x) // batch, -1, spec.head_dim)
-    places = Positions.of(spec, 0, batch, len(x) // batch)
-    (wq, wk, wv), (wo,) = dense(layer.qkv), dense(layer.o)
-    (wg, wu), (wd,) = dense(layer.gate_up), dense(layer.down)
-    normed = kernels.rms_norm(x, layer.input_norm, eps)
-    q, k = (_turned(normed @ w.T, spec, places).reshape(split) for w in (wq, wk))
-    v = (normed @ wv.T).reshape(split)
-    mixed = _attend(q, k, v, rule(spec))
-    middle = x + mixed @ wo.T
-    inner = kernels.rms_norm(middle, layer.post_norm, eps)
-    gate, up = inner @ wg.T, inner @ wu.T
+    return kernels.rope(np.ascontiguousarray(x.reshape(len(x), -1, width)), at.cos, at.sin)
 
-    heard(layer.down.names[0], grad)
-    ggate, gup = swiglu_back(grad @ wd, gate, up)
-    heard(layer.gate_up.names[0], ggate)
-    heard(layer.gate_up.names[1], gup)
-    grad = grad + rms_norm_back(ggate @ wg + gup @ wu, middle, layer.post_norm, eps)
-    heard(layer.o.names[0], grad)
-    gq, gk, gv = attention_back((grad @ wo).reshape(split), q, k, v)
-    gq, gk = (_unturned(g.reshape(len(x), -1), spec, places) for g in (gq, gk))
+
+def unturned(grad: FloatArray, at: Positions) -> FloatArray:
+    """Rotary positions are rotations: their derivative turns back. Float32 (T, heads, width) to (T,
+    heads * width).
+    """
+    heads = np.ascontiguousarray(grad)
+    return kernels.rope(heads, at.cos, -at.sin).reshape(len(grad), -1)
+
+
+def gated_back(mlp: GatedMLP, x: FloatArray, grad: FloatArray, heard: Heard) -> FloatArray:
+    """Derivative at the input of a gated MLP, float32 (T, width)."""
+    (wg, wu), (wd,) = dense(mlp.gate_up), dense(mlp.down)
+    heard(mlp.down.names[0], grad)
+    ggate, gup = swiglu_back(grad @ wd, x @ wg.T, x @ wu.T)
+    heard(mlp.gate_up.names[0], ggate)
+    heard(mlp.gate_up.names[1], gup)
+    return np.asarray(ggate @ wg + gup @ wu, np.float32)
+
+
+def grouped_back(
+    attention: Attention, spec: ModelSpec, x: FloatArray, grad: FloatArray, batch: int, heard: Heard
+) -> FloatArray:
+    """Derivative at the input of grouped-query attention, float32 (T, width)."""
+    split = (batch, len(x) // batch, -1, spec.head_dim)
+    at = Positions.of(spec, 0, batch, len(x) // batch)
+    (wq, wk, wv), (wo,) = dense(attention.qkv), dense(attention.o)
+    q, k = (turned(x @ w.T, spec.head_dim, at).reshape(split) for w in (wq, wk))
+    v = (x @ wv.T).reshape(split)
+    heard(attention.o.names[0], grad)
+    gq, gk, gv = attention_back((grad @ wo).reshape(split), q, k, v, rule(spec).scale)
+    gq, gk = (unturned(g.reshape(len(x), -1, spec.head_dim), at) for g in (gq, gk))
     gv = gv.reshape(len(x), -1)
-    for name, g in zip(layer.qkv.names, (gq, gk, gv), strict=True):
+    for name, g in zip(attention.qkv.names, (gq, gk, gv), strict=True):
         heard(name, g)
-    into = gq @ wq + gk @ wk + gv @ wv
-    return grad + rms_norm_back(into, x, layer.input_norm, eps)
+    return np.asarray(gq @ wq + gk @ wk + gv @ wv, np.float32)
 
 
-def _attend(q: FloatArray, k: FloatArray, v: FloatArray, rule: AttentionRule) -> FloatArray:
-    batch, length = q.shape[:2]
-    keys, values = (np.ascontiguousarray(a.transpose(0, 2, 1, 3)) for a in (k, v))
-    return kernels.attention(q, keys, values, 0, rule).reshape(batch * length, -1)
-
-
-def _turned(x: FloatArray, spec: ModelSpec, places: Positions) -> FloatArray:
-    return kernels.rope(x.reshape(len(x), -1, spec.head_dim), places.cos, places.sin)
-
-
-def _unturned(grad: FloatArray, spec: ModelSpec, places: Positions) -> FloatArray:
-    """Rotary positions are rotations: their derivative turns back."""
-    heads = np.ascontiguousarray(grad.reshape(len(grad), -1, spec.head_dim))
-    return kernels.rope(heads, places.cos, -places.sin).reshape(len(grad), -1)
-
-
-def dense(projection: Projection) -> list[FloatArray]:
-    """The unencoded weights of a projection."""
-    if not isinstance(projection, DenseProjection):
+def dense(matrices: Matrices) -> list[FloatArray]:
+    """The unencoded weights of a projection, or of a matrix that is held."""
+    if isinstance(matrices, DenseMatrix):
+        return [matrices.weights]
+    if not isinstance(matrices, DenseProjection):
         raise TypeError("only unencoded weights have derivatives here")
-    return projection.weights
+    return matrices.weights

@@ -79,7 +79,7 @@ class Growth:
         else:
             watch.restore(streams.watched_growth)
         for index in range(streams.layer + 1, spec.num_hidden_layers):
-            layer = build_layer(OriginalWeights(self.source), index)
+            layer = build_layer(spec, OriginalWeights(self.source), index)
             seen: dict[str, FloatArray] = {}
             original = run_texts(spec, layer, streams.original, batch, seen.__setitem__)
             watched = [
@@ -88,7 +88,7 @@ class Growth:
             ]
             del layer
             growing = self._layer(plans, seen, streams.original - streams.crystal)
-            crystal = run_texts(spec, build_layer(growing, index), streams.crystal, batch)
+            crystal = run_texts(spec, build_layer(spec, growing, index), streams.crystal, batch)
             grown.update(growing.grown)
             watch.observe(index, original, crystal, places)
             streams = Streams(index, original, crystal, watched, watch.state())

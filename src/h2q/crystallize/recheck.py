@@ -157,7 +157,7 @@ def _truth(source: Source, tokens: TokenArray, progress: ProgressListener) -> Re
     spec = source.spec
     stream = OriginalWeights(source).tensor(EMBEDDING)[tokens.reshape(-1)]
     for index in range(spec.num_hidden_layers):
-        layer = build_layer(OriginalWeights(source), index)
+        layer = build_layer(spec, OriginalWeights(source), index)
         stream = run_texts(spec, layer, stream, len(tokens))
         progress(Progress("read the original", index + 1, spec.num_hidden_layers))
     return Remembered(source, tokens, stream)

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from h2q import kernels
 from h2q.core.architecture import EMBEDDING, FINAL_NORM, HEAD_INPUT, head_name
 from h2q.core.events import Progress, ProgressListener, silent
-from h2q.crystallize.gradients import dense, layer_back, rms_norm_back
+from h2q.crystallize.gradients import dense, rms_norm_back
+from h2q.crystallize.layer_gradients import layer_back
 from h2q.crystallize.moments import FloatArray, TokenArray, second_moments, shaping_gain
 from h2q.engine.block import run_texts
 from h2q.engine.load import OriginalWeights, build_layer
@@ -75,16 +76,16 @@ def measure_sensitivity(
     streams = [table[ids]]
     del table
     for index in range(spec.num_hidden_layers):
-        layer = build_layer(OriginalWeights(source), index)
-        for projection in (layer.qkv, layer.o, layer.gate_up, layer.down):
-            for tensor, weights in zip(projection.names, dense(projection), strict=True):
+        layer = build_layer(spec, OriginalWeights(source), index)
+        for matrices in layer.matrices():
+            for tensor, weights in zip(matrices.names, dense(matrices), strict=True):
                 found.weighed(tensor, weights)
         observer = lambda reads, x: found.saw(reads, x, seed)  # noqa: E731
         streams.append(run_texts(spec, layer, streams[-1], batch, observer))
         listener(Progress(stage, index + 1, steps))
     grad = _head_back(source, streams.pop(), seed, found)
     for index in reversed(range(spec.num_hidden_layers)):
-        layer = build_layer(OriginalWeights(source), index)
+        layer = build_layer(spec, OriginalWeights(source), index)
         grad = layer_back(spec, layer, streams.pop(), grad, batch, found.heard)
         listener(Progress(stage, steps - index, steps))
     found.embedding = np.bincount(

@@ -2,11 +2,12 @@
 out.
 """
 
-from h2q.engine.block import Layer, Positions, run_layer
+from h2q.engine.block import Layer, run_layer
 from h2q.engine.cache import Cache
 from h2q.engine.generate import generate
 from h2q.engine.load import load_crystal, load_original
 from h2q.engine.model import Model
+from h2q.engine.positions import Positions
 from h2q.engine.sampling import Sampler
 
 __all__ = [

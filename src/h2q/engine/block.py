@@ -7,61 +7,67 @@ tokens: growing and measuring models that do not fit into memory.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
 from h2q import kernels
 from h2q.core.attention import AttentionRule
 from h2q.core.specs import ModelSpec
 from h2q.engine.cache import Attending, Cache
-from h2q.engine.projections import FloatArray, Observer, Projection
+from h2q.engine.experts import Mixture
+from h2q.engine.latent import LatentAttention
+from h2q.engine.mlp import GatedMLP
+from h2q.engine.positions import Positions
+from h2q.engine.projections import Apply, FloatArray, Matrices, Observer, Projection
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Grouped-query attention (Ainslie et al. 2023): q/k/v and o projections."""
+
+    name: str
+    qkv: Projection
+    o: Projection
+
+    def __call__(
+        self,
+        spec: ModelSpec,
+        x: FloatArray,
+        cache: Attending,
+        slot: int,
+        at: Positions,
+        apply: Apply,
+    ) -> FloatArray:
+        """float32 (T, width) to the same."""
+        q, k, v = apply(f"{self.name}.in", self.qkv, x)
+        q = kernels.rope(q.reshape(len(x), -1, spec.head_dim), at.cos, at.sin)
+        k = kernels.rope(k.reshape(len(x), -1, spec.head_dim), at.cos, at.sin)
+        v = v.reshape(len(x), -1, spec.head_dim)
+        mixed = cache.attend(slot, q, k, v, rule(spec))
+        return apply(f"{self.name}.out", self.o, mixed)[0]
+
+    def matrices(self) -> list[Matrices]:
+        """All that may be exchanged."""
+        return [self.qkv, self.o]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One block: two norms, q/k/v and o projections, gate/up and down projections."""
+    """One block: two norms, attention, MLP."""
 
     name: str
     input_norm: FloatArray
-    qkv: Projection
-    o: Projection
+    attention: Attention | LatentAttention
     post_norm: FloatArray
-    gate_up: Projection
-    down: Projection
+    mlp: GatedMLP | Mixture
 
-
-@dataclass(frozen=True)
-class Positions:
-    """Cosines and sines of the position of every row, float32 (rows, head_dim / 2)."""
-
-    cos: FloatArray
-    sin: FloatArray
-
-    @classmethod
-    def at(cls, spec: ModelSpec, positions: npt.NDArray[np.int64]) -> Positions:
-        """Rotary angles (Su et al. 2021) of positions int64 (rows,)."""
-        # Angles are rounded to float32 before the cosine, as Hugging Face does: models were trained
-        # that way.
-        angles = (positions.astype(np.float32)[:, None] * frequencies(spec)).astype(np.float64)
-        return cls(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
-
-    @classmethod
-    def of(cls, spec: ModelSpec, start: int, batch: int, length: int) -> Positions:
-        """Those of `batch` texts that go from `start` to start + length."""
-        return cls.at(spec, np.tile(np.arange(start, start + length), batch))
+    def matrices(self) -> list[Matrices]:
+        """All that may be exchanged."""
+        return [*self.attention.matrices(), *self.mlp.matrices()]
 
 
 def rule(spec: ModelSpec) -> AttentionRule:
     """How a layer's attention forms its scores."""
     return AttentionRule(1 / math.sqrt(spec.head_dim))
-
-
-def frequencies(spec: ModelSpec) -> FloatArray:
-    """Rotary frequencies, float32 (head_dim / 2,)."""
-    powers = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
-    return np.asarray(1.0 / np.float32(spec.rope_theta) ** powers, np.float32)
 
 
 def run_layer(
@@ -76,25 +82,11 @@ def run_layer(
     """The stream after the block: float32 (rows, width) to the same, keys and values kept in `slot`
     of the cache. `observer` is shown (`reads` name, input) of every projection.
     """
-
-    def apply(reads: str, projection: Projection, x: FloatArray) -> list[FloatArray]:
-        if observer is not None:
-            observer(reads, x)
-        return projection(x)
-
+    apply = Apply(observer)
     normed = kernels.rms_norm(x, layer.input_norm, spec.rms_norm_eps)
-    q, k, v = apply(f"{layer.name}.self_attn.in", layer.qkv, normed)
-    q = kernels.rope(q.reshape(len(x), -1, spec.head_dim), positions.cos, positions.sin)
-    k = kernels.rope(k.reshape(len(x), -1, spec.head_dim), positions.cos, positions.sin)
-    v = v.reshape(len(x), -1, spec.head_dim)
-    mixed = cache.attend(slot, q, k, v, rule(spec))
-    x = x + apply(f"{layer.name}.self_attn.out", layer.o, mixed)[0]
+    x = x + layer.attention(spec, normed, cache, slot, positions, apply)
     normed = kernels.rms_norm(x, layer.post_norm, spec.rms_norm_eps)
-    gate, up = apply(f"{layer.name}.mlp.in", layer.gate_up, normed)
-    out: npt.NDArray[np.float32] = apply(
-        f"{layer.name}.mlp.out", layer.down, kernels.swiglu(gate, up)
-    )[0]
-    return x + out
+    return x + layer.mlp(normed, apply)
 
 
 def run_texts(
@@ -103,8 +95,21 @@ def run_texts(
     """run_layer for `batch` whole texts of equal length at once, keeping no cache: float32 (batch *
     length, width) to the same.
     """
-    length = len(x) // batch
-    cache = Cache(replace(spec, num_hidden_layers=1), batch, length)
-    cache.reserve(length)
-    positions = Positions.of(spec, 0, batch, length)
+    cache, positions = _room(spec, len(x) // batch, batch)
     return run_layer(spec, layer, x, cache, 0, positions, observer)
+
+
+def attend_texts(
+    spec: ModelSpec, layer: Layer, normed: FloatArray, batch: int, apply: Apply
+) -> FloatArray:
+    """Only the attention of run_texts, from what it reads: float32 (batch * length, width) to the
+    same.
+    """
+    cache, positions = _room(spec, len(normed) // batch, batch)
+    return layer.attention(spec, normed, cache, 0, positions, apply)
+
+
+def _room(spec: ModelSpec, length: int, batch: int) -> tuple[Cache, Positions]:
+    cache = Cache(spec, batch, length, layers=1)
+    cache.reserve(length)
+    return cache, Positions.of(spec, 0, batch, length)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q import kernels
-from h2q.core.attention import AttentionRule
+from h2q.core.attention import AttentionRule, cache_shape
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 
@@ -32,23 +32,32 @@ class Attending(Protocol):
         rule: AttentionRule,
         sinks: FloatArray | None = None,
     ) -> FloatArray:
-        """float32 (rows, heads, head_dim), (rows, kv_heads, head_dim) twice to (rows, heads *
-        head_dim).
+        """float32 (rows, heads, width of a key), (rows, kv_heads, width of a key), (rows, kv_heads,
+        width of a value) to (rows, heads * width of a value).
         """
         ...
 
 
 class Cache:
-    """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have
-    one length.
+    """Per layer two float32 arrays (batch, kv_heads, capacity, width), of a key's width and of a
+    value's; all rows of a batch have one length. `layers`: how many, those of the model
+    otherwise.
     """
 
-    def __init__(self, spec: ModelSpec, batch: int = 1, capacity: int = FIRST_CAPACITY) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        batch: int = 1,
+        capacity: int = FIRST_CAPACITY,
+        layers: int | None = None,
+    ) -> None:
         self.spec, self.batch, self.length = spec, batch, 0
         self.limit = spec.max_position_embeddings
-        shape = (batch, spec.num_key_value_heads, min(capacity, self.limit), spec.head_dim)
-        self.keys = [np.zeros(shape, np.float32) for _ in range(spec.num_hidden_layers)]
-        self.values = [np.zeros(shape, np.float32) for _ in range(spec.num_hidden_layers)]
+        heads, key, value = cache_shape(spec)
+        shape = (batch, heads, min(capacity, self.limit))
+        count = spec.num_hidden_layers if layers is None else layers
+        self.keys = [np.zeros((*shape, key), np.float32) for _ in range(count)]
+        self.values = [np.zeros((*shape, value), np.float32) for _ in range(count)]
 
     @property
     def capacity(self) -> int:
@@ -86,7 +95,7 @@ class Cache:
         sinks: FloatArray | None = None,
     ) -> FloatArray:
         """Append k and v of one layer at the current length and let q look at all there is: float32
-        (batch * tokens, heads or kv_heads, head_dim) to (batch * tokens, heads * head_dim).
+        (batch * tokens, heads or kv_heads, width) to (batch * tokens, heads * width of a value).
         """
         q, k, v = (part.reshape(self.batch, -1, *part.shape[1:]) for part in (q, k, v))
         self.store(layer, k, v)
@@ -95,7 +104,7 @@ class Cache:
         return mixed.reshape(q.shape[0] * q.shape[1], -1)
 
     def store(self, layer: int, keys: FloatArray, values: FloatArray) -> None:
-        """Append float32 (batch, tokens, kv_heads, head_dim) of one layer at the current length."""
+        """Append float32 (batch, tokens, kv_heads, width) of one layer at the current length."""
         span = slice(self.length, self.length + keys.shape[1])
         self.keys[layer][:, :, span] = keys.transpose(0, 2, 1, 3)
         self.values[layer][:, :, span] = values.transpose(0, 2, 1, 3)

@@ -9,17 +9,26 @@ import numpy as np
 
 from h2q.codec.planes import Plane
 from h2q.core.architecture import EMBEDDING, FINAL_NORM, TensorSpec, head_name, parts, tensors
+from h2q.core.latent_spec import LatentSpec
+from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names
 from h2q.core.specs import ModelSpec
 from h2q.crystal import Crystal
-from h2q.engine.block import Layer
+from h2q.engine.block import Attention, Layer
+from h2q.engine.experts import Dispatch, Experts, Mixture, Router
+from h2q.engine.latent import Expansion, LatentAttention
+from h2q.engine.mlp import GatedMLP
 from h2q.engine.model import Model
 from h2q.engine.projections import (
     DenseEmbedding,
+    DenseMatrix,
     DenseProjection,
     Embedding,
     FloatArray,
+    HeldMatrix,
     Joined,
+    Matrices,
     PlaneEmbedding,
+    PlaneMatrix,
     PlaneProjection,
     Projection,
     RotatedProjection,
@@ -31,12 +40,22 @@ from h2q.sources import Source
 class Weights(Protocol):
     """Where a model definition gets its parts from."""
 
-    def norm(self, name: str) -> FloatArray: ...
+    def raw(self, name: str) -> FloatArray:
+        """What is kept as it is: norms, routers."""
+        ...
 
     def embedding(self, tensor: TensorSpec) -> Embedding: ...
 
     def projection(self, names: Sequence[str]) -> Projection:
         """Matrices that read one input, by Hugging Face tensor name."""
+        ...
+
+    def matrix(self, name: str) -> HeldMatrix:
+        """A matrix that is used as it is."""
+        ...
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        """What runs experts that were bound by `projection`."""
         ...
 
     def head(self, tensor: TensorSpec) -> Projection:
@@ -56,7 +75,7 @@ class OriginalWeights:
             self._read[name] = np.ascontiguousarray(self._source.tensor(name), np.float32)
         return self._read[name]
 
-    def norm(self, name: str) -> FloatArray:
+    def raw(self, name: str) -> FloatArray:
         return self.tensor(name)
 
     def embedding(self, tensor: TensorSpec) -> Embedding:
@@ -64,6 +83,12 @@ class OriginalWeights:
 
     def projection(self, names: Sequence[str]) -> Projection:
         return DenseProjection(names, [self.tensor(name) for name in names])
+
+    def matrix(self, name: str) -> HeldMatrix:
+        return DenseMatrix(name, self.tensor(name))
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        return Dispatch(mlps)
 
     def head(self, tensor: TensorSpec) -> Projection:
         return self.projection([tensor.name])
@@ -84,18 +109,18 @@ class RotatedWeights(OriginalWeights):
 
 
 class PlaneWeights:
-    """Planes by name of the coded part; `planes` and `norms` are asked once per name."""
+    """Planes by name of the coded part; `planes` and `raw` are asked once per name."""
 
     def __init__(
         self,
         planes: Callable[[str], tuple[Plane, ...]],
-        norms: Callable[[str], FloatArray],
+        raw: Callable[[str], FloatArray],
         seed: int,
     ) -> None:
-        self._planes, self._norms, self._seed = planes, norms, seed
+        self._planes, self._raw, self._seed = planes, raw, seed
 
-    def norm(self, name: str) -> FloatArray:
-        return self._norms(name)
+    def raw(self, name: str) -> FloatArray:
+        return self._raw(name)
 
     def embedding(self, tensor: TensorSpec) -> Embedding:
         tiers = {part.name: self._planes(part.name) for part in parts(tensor)}
@@ -106,6 +131,13 @@ class PlaneWeights:
         width = stacks[names[0]][0].spec.cols
         return PlaneProjection(stacks, rotation(self._seed, width))
 
+    def matrix(self, name: str) -> HeldMatrix:
+        planes = self._planes(name)
+        return PlaneMatrix(name, planes, rotation(self._seed, planes[0].spec.cols))
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        return Dispatch(mlps)
+
     def head(self, tensor: TensorSpec) -> Projection:
         return Joined(self.projection([part.name for part in parts(tensor)]))
 
@@ -114,24 +146,64 @@ def build(spec: ModelSpec, weights: Weights) -> Model:
     """The model definition of `spec.family` with these weights."""
     table = {tensor.name: tensor for tensor in tensors(spec)}
     embedding = weights.embedding(table[EMBEDDING])
-    layers = [build_layer(weights, index) for index in range(spec.num_hidden_layers)]
+    layers = [build_layer(spec, weights, index) for index in range(spec.num_hidden_layers)]
     head = weights.head(table[head_name(spec)])
-    return Model(spec, embedding, layers, weights.norm(FINAL_NORM), head)
+    return Model(spec, embedding, layers, weights.raw(FINAL_NORM), head)
 
 
-def build_layer(weights: Weights, index: int) -> Layer:
+def build_layer(spec: ModelSpec, weights: Weights, index: int) -> Layer:
     """One block with these weights."""
     name = f"model.layers.{index}"
-    attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+    attention = f"{name}.self_attn"
     return Layer(
         name=name,
-        input_norm=weights.norm(f"{name}.input_layernorm.weight"),
-        qkv=weights.projection([f"{attention}.{part}_proj.weight" for part in "qkv"]),
-        o=weights.projection([f"{attention}.o_proj.weight"]),
-        post_norm=weights.norm(f"{name}.post_attention_layernorm.weight"),
-        gate_up=weights.projection([f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"]),
-        down=weights.projection([f"{mlp}.down_proj.weight"]),
+        input_norm=weights.raw(f"{name}.input_layernorm.weight"),
+        attention=_heads(weights, attention)
+        if spec.latent is None
+        else _latent(spec.latent, weights, attention),
+        post_norm=weights.raw(f"{name}.post_attention_layernorm.weight"),
+        mlp=_mlp(spec, weights, index),
     )
+
+
+def _heads(weights: Weights, name: str) -> Attention:
+    qkv = weights.projection([f"{name}.{part}_proj.weight" for part in "qkv"])
+    return Attention(name, qkv, weights.projection([f"{name}.o_proj.weight"]))
+
+
+def _latent(latent: LatentSpec, weights: Weights, name: str) -> LatentAttention:
+    direct = latent.q_lora_rank is None
+    first = f"{name}.{'q' if direct else 'q_a'}_proj.weight"
+    return LatentAttention(
+        name=name,
+        latent=latent,
+        down=weights.projection([first, f"{name}.kv_a_proj_with_mqa.weight"]),
+        q_norm=None if direct else weights.raw(f"{name}.q_a_layernorm.weight"),
+        q_up=None if direct else weights.projection([f"{name}.q_b_proj.weight"]),
+        kv_norm=weights.raw(f"{name}.kv_a_layernorm.weight"),
+        expansion=Expansion(latent, weights.matrix(f"{name}.kv_b_proj.weight")),
+        o=weights.projection([f"{name}.o_proj.weight"]),
+    )
+
+
+def _mlp(spec: ModelSpec, weights: Weights, index: int) -> GatedMLP | Mixture:
+    experts = spec.experts
+    if experts is None or not experts.mixed(index):
+        return _gated(weights, f"model.layers.{index}.mlp")
+    names = expert_names(spec)
+    room = f"model.layers.{index}.{names.room}"
+    corrected = experts.topk_method == "noaux_tc"
+    gate = weights.raw(f"{room}.gate.weight")
+    router = Router(experts, gate, weights.raw(correction_name(room)) if corrected else None)
+    count = range(experts.num_experts)
+    mlps = [_gated(weights, f"{room}.experts.{expert}", names) for expert in count]
+    shared = _gated(weights, f"{room}.shared_experts") if experts.n_shared_experts else None
+    return Mixture(room, router, weights.experts(mlps), shared)
+
+
+def _gated(weights: Weights, name: str, names: ExpertNames = PLAIN) -> GatedMLP:
+    up = weights.projection([f"{name}.{names.gate}.weight", f"{name}.{names.up}.weight"])
+    return GatedMLP(name, up, weights.projection([f"{name}.{names.down}.weight"]))
 
 
 def load_original(source: Source) -> Model:
@@ -157,9 +229,9 @@ def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:
     """Give coded parts other planes; call between two tokens."""
     held = [model.embedding.tiers] if isinstance(model.embedding, PlaneEmbedding) else []
-    projections = [model.head.tiers] if isinstance(model.head, Joined) else []
+    found: list[Matrices] = [model.head.tiers] if isinstance(model.head, Joined) else []
     for layer in model.layers:
-        projections += [layer.qkv, layer.o, layer.gate_up, layer.down]
-    held += [p.stacks for p in projections if isinstance(p, PlaneProjection)]
+        found += layer.matrices()
+    held += [one.stacks for one in found if isinstance(one, (PlaneProjection, PlaneMatrix))]
     for stacks in held:
         stacks.update({name: planes[name] for name in stacks if name in planes})

@@ -1,8 +1,8 @@
 """The decoder: embedding, layers, final norm, head. A family is a list of tensors plus its one
 difference.
 
-Today's family is llama (Touvron et al. 2023): pre-norm, grouped-query attention with rotary
-positions, gated MLP.
+All have rotary positions and norms before attention and MLP (llama, Touvron et al. 2023). Attention
+is grouped-query or latent, the MLP one or a mixture of experts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from h2q import kernels
 from h2q.core.architecture import HEAD_INPUT
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
-from h2q.engine.block import Layer, Positions, run_layer
+from h2q.engine.block import Layer, run_layer
 from h2q.engine.cache import Cache
+from h2q.engine.positions import Positions
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
 
 TokenArray = npt.NDArray[np.int64]

@@ -22,6 +22,13 @@ FloatArray = npt.NDArray[np.float32]
 Observer = Callable[[str, FloatArray], None]
 
 
+class Matrices(Protocol):
+    """Some matrices of one input, whatever they are used for."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
 class Projection(Protocol):
     """`names` are the Hugging Face names of the matrices, in the order of the outputs."""
 
@@ -31,6 +38,36 @@ class Projection(Protocol):
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         """float32 (T, width) to one float32 (T, rows) per matrix."""
         ...
+
+
+class HeldMatrix(Protocol):
+    """One matrix that is used as it is, not only multiplied by its input."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """float32 (rows, cols), the same array as long as it has not changed. x: float32 (T, cols),
+        what it would be multiplied by.
+        """
+        ...
+
+
+class Apply:
+    """Projections, with an observer that is shown what each is multiplied by."""
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer
+
+    def show(self, reads: str, x: FloatArray) -> None:
+        """Show an input, float32 (T, width)."""
+        if self.observer is not None:
+            self.observer(reads, x)
+
+    def __call__(self, reads: str, projection: Projection, x: FloatArray) -> list[FloatArray]:
+        """The projection's answers, once its input was shown."""
+        self.show(reads, x)
+        return projection(x)
 
 
 class DenseProjection:
@@ -82,6 +119,35 @@ class PlaneProjection:
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
         return [kernels.matmul_planes(activations, stack) for stack in self.stacks.values()]
+
+
+class DenseMatrix:
+    """An original matrix, float32."""
+
+    def __init__(self, name: str, weights: FloatArray) -> None:
+        self.names, self.weights = (name,), weights
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        return self.weights
+
+
+class PlaneMatrix:
+    """A matrix decoded from its planes and rotated back, again whenever `stacks` has others."""
+
+    def __init__(self, name: str, planes: tuple[Plane, ...], rotation: Rotation) -> None:
+        self.stacks, self.rotation = {name: planes}, rotation
+        self._decoded: tuple[tuple[Plane, ...], FloatArray] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.stacks)
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        (planes,) = self.stacks.values()
+        if self._decoded is None or self._decoded[0] is not planes:
+            rows = kernels.gather_rows(planes, np.arange(planes[0].spec.rows))
+            self._decoded = planes, kernels.unrotate(rows, self.rotation)
+        return self._decoded[1]
 
 
 class Joined:

@@ -9,8 +9,9 @@ from typing import Any
 
 from h2q.core.errors import SourceError, SpecError
 from h2q.core.specs import ModelSpec
+from h2q.sources.hf_experts import EXPERT_FAMILIES, read_experts, read_latent
 
-FAMILIES = {"llama": "llama"}
+FAMILIES = {name: name for name in ("llama", *EXPERT_FAMILIES)}
 DEFAULT_THETA = 10_000.0
 SIZES = (
     "vocab_size",
@@ -36,7 +37,11 @@ def model_spec(config: Mapping[str, Any], stops: object, where: str) -> ModelSpe
     heads, width = config["num_attention_heads"], config["hidden_size"]
     rope = config.get("rope_parameters")
     theta = config.get("rope_theta", rope.get("rope_theta") if isinstance(rope, dict) else None)
-    head_dim = config.get("head_dim")
+    try:
+        experts, latent = read_experts(config, where), read_latent(config, where)
+    except SpecError as error:
+        raise SourceError(error.what, where=where, fix="The config contradicts itself.") from error
+    head_dim = latent.qk_head_dim if latent else config.get("head_dim")
     if head_dim is None:
         sound = isinstance(heads, int) and isinstance(width, int) and heads > 0
         if not sound or width % heads:
@@ -46,7 +51,7 @@ def model_spec(config: Mapping[str, Any], stops: object, where: str) -> ModelSpe
         return ModelSpec(
             family=FAMILIES[kind],
             **{name: config[name] for name in SIZES},
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
+            num_key_value_heads=heads if latent else config.get("num_key_value_heads") or heads,
             head_dim=head_dim,
             max_position_embeddings=config.get("max_position_embeddings", 2048),
             rms_norm_eps=config.get("rms_norm_eps", 1e-6),
@@ -54,6 +59,8 @@ def model_spec(config: Mapping[str, Any], stops: object, where: str) -> ModelSpe
             tie_word_embeddings=config.get("tie_word_embeddings", False),
             bos_token_id=config.get("bos_token_id"),
             eos_token_ids=_ids(config.get("eos_token_id"), stops),
+            experts=experts,
+            latent=latent,
         )
     except SpecError as error:
         raise SourceError(error.what, where=where, fix="The config contradicts itself.") from error
@@ -65,6 +72,7 @@ def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
     kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else None
     found = {
         "attention_bias": bool(config.get("attention_bias")),
+        "sliding_window": config["model_type"] == "mixtral" and bool(config.get("sliding_window")),
         "mlp_bias": bool(config.get("mlp_bias")),
         "rope_scaling": kind not in (None, "default"),
         "hidden_act": config.get("hidden_act", "silu") not in ("silu", "swish"),

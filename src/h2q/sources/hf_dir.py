@@ -4,6 +4,7 @@ read when asked for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from h2q.core.safetensors_header import TensorEntry, read_header, read_json
 from h2q.core.specs import ModelSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
+from h2q.sources.latent_order import half_split
 from h2q.sources.source import TEMPLATE_LIMIT, require_template
 
 CONFIG_LIMIT = 1 << 20
@@ -29,11 +31,19 @@ FLOATS: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-STORED = {**FLOATS, **dict.fromkeys(TABLES, np.dtype("u1"))}
+DTYPES = {**FLOATS, **dict.fromkeys(TABLES, np.dtype("u1"))}
 
 
-def read_config(folder: Path) -> tuple[ModelSpec, Float8 | None]:
-    """What config.json and generation_config.json say about a model and about fp8 weights. Raises
+@dataclass(frozen=True)
+class Stored:
+    """How weights are stored: as fp8, or None; whether rotary dimensions lie in pairs."""
+
+    float8: Float8 | None
+    in_pairs: bool
+
+
+def read_config(folder: Path) -> tuple[ModelSpec, Stored]:
+    """What config.json and generation_config.json say about a model and its weights. Raises
     SourceError.
     """
     config = read_json(folder / "config.json", CONFIG_LIMIT, SourceError)
@@ -41,7 +51,9 @@ def read_config(folder: Path) -> tuple[ModelSpec, Float8 | None]:
     stops = None
     if generation.is_file():
         stops = read_json(generation, CONFIG_LIMIT, SourceError).get("eos_token_id")
-    return model_spec(config, stops, "config.json"), read_float8(config, "config.json")
+    spec = model_spec(config, stops, "config.json")
+    in_pairs = spec.latent is not None and config.get("rope_interleave", True) is True
+    return spec, Stored(read_float8(config, "config.json"), in_pairs)
 
 
 def read_index(path: Path) -> list[str]:
@@ -71,7 +83,8 @@ class HFDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.spec, self._float8 = read_config(path)
+        self.spec, stored = read_config(path)
+        self._float8, self._in_pairs = stored.float8, stored.in_pairs
         self.tokenizer_path = path / "tokenizer.json"
         if not self.tokenizer_path.is_file():
             raise SourceError(
@@ -122,6 +135,8 @@ class HFDirectory:
                 scale(wide, factors, grid)
             if not np.isfinite(wide).all():
                 raise self._damaged(name, "leaves the range of float32 when scaled")
+        if self._in_pairs and self.spec.latent is not None:
+            return half_split(self.spec.latent, name, wide)
         return wide
 
     def tokenizer_json(self) -> str:
@@ -149,7 +164,7 @@ class HFDirectory:
     def _widened(self, name: str) -> FloatArray:
         """Stored values as float32, all finite, before scaling."""
         path, entry = self._entries[name]
-        kind = STORED[entry.dtype]
+        kind = DTYPES[entry.dtype]
         try:
             count = (entry.end - entry.begin) // kind.itemsize
             stored = np.fromfile(path, kind, count, offset=entry.begin)
@@ -212,11 +227,11 @@ class HFDirectory:
                 where=tensor.name,
                 fix="config.json and weights do not belong together.",
             )
-        if entry.dtype not in STORED:
+        if entry.dtype not in DTYPES:
             raise SourceError(
                 f"The element type {entry.dtype} is not supported.",
                 where=tensor.name,
-                fix=f"Supported: {', '.join(STORED)}.",
+                fix=f"Supported: {', '.join(DTYPES)}.",
             )
         self._require_scales(tensor.name, entry)
 
