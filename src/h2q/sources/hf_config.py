@@ -12,7 +12,8 @@ from h2q.core.specs import ModelSpec
 from h2q.sources.hf_experts import EXPERT_FAMILIES, read_experts, read_latent
 
 FAMILIES = {name: name for name in ("llama", *EXPERT_FAMILIES)}
-DEFAULT_THETA = 10_000.0
+DEFAULT_THETA = 10_000.0  # where a config names none
+DEFAULT_THETAS = {"mixtral": 1_000_000.0}
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -55,7 +56,7 @@ def model_spec(config: Mapping[str, Any], stops: object, where: str) -> ModelSpe
             head_dim=head_dim,
             max_position_embeddings=config.get("max_position_embeddings", 2048),
             rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-            rope_theta=DEFAULT_THETA if theta is None else theta,
+            rope_theta=DEFAULT_THETAS.get(kind, DEFAULT_THETA) if theta is None else theta,
             tie_word_embeddings=config.get("tie_word_embeddings", False),
             bos_token_id=config.get("bos_token_id"),
             eos_token_ids=_ids(config.get("eos_token_id"), stops),

@@ -33,12 +33,13 @@ def read_experts(config: Mapping[str, Any], where: str) -> ExpertSpec | None:
 
 def _deepseek(config: Mapping[str, Any], kind: str, where: str) -> ExpertSpec:
     sizes = ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
-    _require(config, sizes, where)
     newer = kind == "deepseek_v3"
     method = config.get("topk_method", "noaux_tc" if newer else "greedy")
+    grouped = ("n_group", "topk_group") if method != "greedy" else ()
+    others = ("first_k_dense_replace", "routed_scaling_factor")  # defaults differ by version
+    _require(config, (*sizes, *others, *grouped), where)
     scores = config.get("scoring_func", "sigmoid" if newer else "softmax")
     normed = config.get("norm_topk_prob", newer)
-    grouped = method != "greedy"
     found = {
         # DeepSeek-V2 scales or normalises, and no published model normalises.
         "norm_topk_prob": not newer and bool(normed),
@@ -56,17 +57,17 @@ def _deepseek(config: Mapping[str, Any], kind: str, where: str) -> ExpertSpec:
         scoring_func=scores,
         topk_method=method,
         norm_topk_prob=normed,
-        routed_scaling_factor=config.get("routed_scaling_factor", 1.0),
+        routed_scaling_factor=config["routed_scaling_factor"],
         n_shared_experts=config.get("n_shared_experts") or 0,
-        n_group=config.get("n_group") or 1 if grouped else 1,
-        topk_group=config.get("topk_group") or 1 if grouped else 1,
+        n_group=config["n_group"] if grouped else 1,
+        topk_group=config["topk_group"] if grouped else 1,
         mlp_only_layers=_dense_layers(config, where),
     )
 
 
 def _dense_layers(config: Mapping[str, Any], where: str) -> tuple[int, ...]:
     """Layers before first_k_dense_replace, and those that moe_layer_freq passes over."""
-    layers, first = config.get("num_hidden_layers"), config.get("first_k_dense_replace", 0)
+    layers, first = config.get("num_hidden_layers"), config["first_k_dense_replace"]
     step = config.get("moe_layer_freq", 1)
     for name, value, low in (("first_k_dense_replace", first, 0), ("moe_layer_freq", step, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
