@@ -17,8 +17,7 @@ from h2q.core.attention_tensors import attention_tensors
 from h2q.core.errors import SpecError
 from h2q.core.mlp_tensors import mlp_tensors
 from h2q.core.specs import ModelSpec
-from h2q.core.tensor_spec import TensorSpec as TensorSpec
-from h2q.core.tensor_spec import norm
+from h2q.core.tensor_spec import TensorSpec, norm
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 FINAL_NORM = "model.norm.weight"
@@ -45,22 +44,23 @@ class Part:
         return slice(self.begin, self.begin + self.shape[0])
 
 
-@dataclass(frozen=True)
-class Family:
-    """What sets a family apart: whether its layers choose among experts, whether its attention goes
-    through a latent.
-    """
-
-    experts: bool = False
-    latent: bool = False
-
-
-FAMILIES = {
-    "llama": Family(),
-    "mixtral": Family(experts=True),
-    "deepseek_v2": Family(experts=True, latent=True),
-    "deepseek_v3": Family(experts=True, latent=True),
-}
+FAMILIES = (
+    "deepseek_v2",
+    "deepseek_v3",
+    "gemma2",
+    "gemma3",
+    "granite",
+    "llama",
+    "mistral",
+    "mixtral",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "smollm3",
+)
+WITH_EXPERTS = ("deepseek_v2", "deepseek_v3", "mixtral", "qwen3_moe")
+WITH_LATENT = ("deepseek_v2", "deepseek_v3")
 
 
 def tensors(spec: ModelSpec) -> list[TensorSpec]:
@@ -70,22 +70,31 @@ def tensors(spec: ModelSpec) -> list[TensorSpec]:
             f"The model family {brief(spec.family)} is not supported.",
             fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
         )
-    family, width = FAMILIES[spec.family], spec.hidden_size
-    if family.experts != (spec.experts is not None):
-        raise SpecError(f"A {spec.family} model has {'' if family.experts else 'no '}experts.")
-    if family.latent != (spec.latent is not None):
-        raise SpecError(f"A {spec.family} model has {'' if family.latent else 'no '}latent.")
+    for name, wanted in (("experts", WITH_EXPERTS), ("latent", WITH_LATENT)):
+        if (getattr(spec, name) is not None) != (spec.family in wanted):
+            holds = "lacks" if spec.family in wanted else "has"
+            raise SpecError(f"The description of a {spec.family} model {holds} {name}.")
+    width = spec.hidden_size
     out = [TensorSpec(EMBEDDING, (spec.vocab_size, width), "embedding", HEAD_INPUT)]
     for index in range(spec.num_hidden_layers):
         layer = f"model.layers.{index}"
         out.append(norm(f"{layer}.input_layernorm", width))
         out += attention_tensors(spec, index)
-        out.append(norm(f"{layer}.post_attention_layernorm", width))
+        out += [norm(f"{layer}.{name}", width) for name in norms_between(spec)]
         out += mlp_tensors(spec, index)
+        if spec.post_norms:
+            out.append(norm(f"{layer}.post_feedforward_layernorm", width))
     out.append(TensorSpec(FINAL_NORM, (width,), "norm"))
     if not spec.tie_word_embeddings:
         out.append(TensorSpec(HEAD, (spec.vocab_size, width), "linear", HEAD_INPUT))
     return out
+
+
+def norms_between(spec: ModelSpec) -> tuple[str, ...]:
+    """Norms of a layer between its attention and its MLP, the MLP's own last."""
+    if spec.post_norms:
+        return "post_attention_layernorm", "pre_feedforward_layernorm"
+    return ("post_attention_layernorm",)
 
 
 def parts(tensor: TensorSpec) -> list[Part]:

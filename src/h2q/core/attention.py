@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from h2q.core.specs import ModelSpec
+from h2q.core.specs import SLIDING, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,10 @@ class AttentionRule:
     softcap: float = 0.0
 
 
-def cache_shape(spec: ModelSpec) -> tuple[int, int, int]:
-    """(heads, width of a key, width of a value) that a cache keeps of a token in a layer. Through a
-    latent it is one row for all heads, whose first kv_lora_rank entries are the value too.
-    """
-    if spec.latent is not None:
-        return 1, spec.latent.row, spec.latent.kv_lora_rank
-    return spec.num_key_value_heads, spec.head_dim, spec.head_dim
+def attention_rule(spec: ModelSpec, layer: int) -> AttentionRule:
+    """That of a layer."""
+    return AttentionRule(
+        scale=spec.attention_multiplier or 1 / math.sqrt(spec.head_dim),
+        window=spec.sliding_window if spec.layer_type(layer) == SLIDING else 0,
+        softcap=spec.attn_logit_softcapping,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from h2q.core.latent_spec import LatentSpec
 from h2q.core.specs import ModelSpec
-from h2q.core.tensor_spec import TensorSpec, linear, norm
+from h2q.core.tensor_spec import TensorSpec, bias, linear, norm
 
 
 def attention_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
@@ -14,12 +14,18 @@ def attention_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
         return _latent(spec, spec.latent, name)
     width, queries = spec.hidden_size, spec.num_attention_heads * spec.head_dim
     keys = spec.num_key_value_heads * spec.head_dim
-    return [
-        linear(f"{name}.q_proj", queries, width, f"{name}.in"),
-        linear(f"{name}.k_proj", keys, width, f"{name}.in"),
-        linear(f"{name}.v_proj", keys, width, f"{name}.in"),
-        linear(f"{name}.o_proj", width, queries, f"{name}.out", True),
-    ]
+    out = []
+    for part, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
+        out.append(linear(f"{name}.{part}", rows, width, f"{name}.in"))
+        if spec.qkv_bias:
+            out.append(bias(f"{name}.{part}", rows))
+    if spec.qk_norm:
+        out += [norm(f"{name}.{part}", spec.head_dim) for part in ("q_norm", "k_norm")]
+    # Behind a norm, outputs do not reach the stream as they are.
+    out.append(linear(f"{name}.o_proj", width, queries, f"{name}.out", not spec.post_norms))
+    if spec.o_bias:
+        out.append(bias(f"{name}.o_proj", width))
+    return out
 
 
 def _latent(spec: ModelSpec, latent: LatentSpec, name: str) -> list[TensorSpec]:

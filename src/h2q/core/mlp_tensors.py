@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from h2q.core.specs import ModelSpec
-from h2q.core.tensor_spec import TensorSpec, linear
+from h2q.core.tensor_spec import TensorSpec, bias, linear
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,11 @@ def mlp_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
     """The MLP of layer `index`, whatever it is, in the order it is used."""
     layer, width, experts = f"model.layers.{index}", spec.hidden_size, spec.experts
     if experts is None or not experts.mixed(index):
-        return gated_mlp(f"{layer}.mlp", width, spec.intermediate_size, f"{layer}.mlp.in")
+        name, adds = f"{layer}.mlp", not spec.post_norms
+        matrices = gated_mlp(name, width, spec.intermediate_size, f"{name}.in", adds=adds)
+        if not spec.mlp_bias:
+            return matrices
+        return [t for m in matrices for t in (m, bias(m.name.removesuffix(".weight"), m.shape[0]))]
     names = expert_names(spec)
     room = f"{layer}.{names.room}"
     out = [TensorSpec(f"{room}.gate.weight", (experts.num_experts, width), "raw")]

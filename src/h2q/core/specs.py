@@ -8,7 +8,7 @@ are Hugging Face's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from reprlib import repr as brief
 from typing import Any
 
@@ -16,6 +16,7 @@ from h2q.core.bounds import require_flag, require_integer, require_number
 from h2q.core.errors import SpecError, shown
 from h2q.core.expert_spec import ExpertSpec
 from h2q.core.latent_spec import LatentSpec
+from h2q.core.rope import RopeScaling
 
 # Limits are generous for any model published so far and small enough that no product of two
 # overflows 63 bits.
@@ -24,16 +25,31 @@ MAX_WIDTH = 1 << 17  # 127 * 127 * 2^17 still fits the int32 sums of the kernels
 MAX_LAYERS = 1 << 12
 MAX_HEADS = 1 << 12
 MAX_CONTEXT = 1 << 28
+MAX_FACTOR = 1e6
 MAX_ALL_EXPERTS = 1 << 16  # four times those of the largest model published so far
 
-NESTED: dict[str, Any] = {"experts": ExpertSpec, "latent": LatentSpec}
+FULL, SLIDING = "full_attention", "sliding_attention"
+ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
+# Fields that are descriptions of their own.
+NESTED: dict[str, Any] = {"rope_scaling": RopeScaling, "experts": ExpertSpec, "latent": LatentSpec}
+LISTS = ("eos_token_ids", "layer_types", "no_rope_layers")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Sizes and constants of one decoder-only transformer. `experts`: some layers choose among
-    MLPs; `latent`: attention goes through one short row per token, head_dim is then what a head
-    compares and num_key_value_heads is num_attention_heads.
+    """Sizes and constants of one decoder-only transformer. Fields with a default are llama's where
+    they keep it:
+
+    rotary_dim: dimensions of a head that positions turn, 0 for all. rope_local_base_freq: base of
+    the unscaled positions of sliding layers, 0 where they have those of the others. no_rope_layers:
+    layers without positions. sliding_window: positions that sliding layers see; layer_types: which
+    those are, all where empty. attention_multiplier: what scores are multiplied by, 0 for
+    1 / sqrt(head_dim). Soft caps: 0 for none. Logits are divided by logits_scaling, then capped.
+    residual_multiplier: what attention and MLP are multiplied by before they are added.
+    post_norms: norms behind attention and MLP too, the MLP's own is then pre_feedforward_layernorm.
+    qk_norm: every head's queries and keys are normalised before they are turned.
+    experts: some layers choose among MLPs. latent: attention goes through one short row per token;
+    head_dim is then what a head compares, num_key_value_heads is num_attention_heads.
 
     Raises SpecError when a field is of the wrong type, out of bounds, or contradicts another.
     """
@@ -52,30 +68,65 @@ class ModelSpec:
     tie_word_embeddings: bool
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    rope_scaling: RopeScaling | None = None
+    rotary_dim: int = 0
+    rope_local_base_freq: float = 0.0
+    no_rope_layers: tuple[int, ...] = ()
+    sliding_window: int = 0
+    layer_types: tuple[str, ...] = ()
+    attention_multiplier: float = 0.0
+    attn_logit_softcapping: float = 0.0
+    final_logit_softcapping: float = 0.0
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
+    hidden_act: str = "silu"
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    post_norms: bool = False
     experts: ExpertSpec | None = None
     latent: LatentSpec | None = None
 
     def __post_init__(self) -> None:
-        require_integer("vocab_size", self.vocab_size, 1, MAX_VOCABULARY)
-        require_integer("hidden_size", self.hidden_size, 1, MAX_WIDTH)
-        require_integer("intermediate_size", self.intermediate_size, 1, MAX_WIDTH)
-        require_integer("num_hidden_layers", self.num_hidden_layers, 1, MAX_LAYERS)
-        require_integer("num_attention_heads", self.num_attention_heads, 1, MAX_HEADS)
-        require_integer("num_key_value_heads", self.num_key_value_heads, 1, MAX_HEADS)
-        require_integer("head_dim", self.head_dim, 2, MAX_WIDTH)
-        require_integer("max_position_embeddings", self.max_position_embeddings, 1, MAX_CONTEXT)
+        for name, low, high in (
+            ("vocab_size", 1, MAX_VOCABULARY),
+            ("hidden_size", 1, MAX_WIDTH),
+            ("intermediate_size", 1, MAX_WIDTH),
+            ("num_hidden_layers", 1, MAX_LAYERS),
+            ("num_attention_heads", 1, MAX_HEADS),
+            ("num_key_value_heads", 1, MAX_HEADS),
+            ("head_dim", 2, MAX_WIDTH),
+            ("max_position_embeddings", 1, MAX_CONTEXT),
+            ("rotary_dim", 0, MAX_WIDTH),
+            ("sliding_window", 0, MAX_CONTEXT),
+        ):
+            require_integer(name, getattr(self, name), low, high)
         require_number("rms_norm_eps", self.rms_norm_eps, 0.0, 1.0)
         require_number("rope_theta", self.rope_theta, 1.0, 1e12)
-        require_flag("tie_word_embeddings", self.tie_word_embeddings)
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise SpecError(
-                f"{self.num_attention_heads} attention heads cannot share "
-                f"{self.num_key_value_heads} key-value heads evenly."
-            )
-        if self.head_dim % 2:
-            raise SpecError(f"head_dim must be even for rotary positions, not {self.head_dim}.")
-        if self.num_attention_heads * self.head_dim > MAX_WIDTH:
-            raise SpecError(f"The attention width exceeds {MAX_WIDTH:,}.")
+        for name in ("embedding_multiplier", "residual_multiplier", "logits_scaling"):
+            require_number(name, getattr(self, name), 0.0, MAX_FACTOR)
+        for name in (
+            "rope_local_base_freq",
+            "attention_multiplier",
+            "attn_logit_softcapping",
+            "final_logit_softcapping",
+        ):
+            if getattr(self, name) != 0 or isinstance(getattr(self, name), bool):
+                base = name == "rope_local_base_freq"
+                require_number(name, getattr(self, name), float(base), 1e12 if base else MAX_FACTOR)
+        for name in (
+            "tie_word_embeddings",
+            "qkv_bias",
+            "o_bias",
+            "mlp_bias",
+            "qk_norm",
+            "post_norms",
+        ):
+            require_flag(name, getattr(self, name))
+        self._require_attention()
+        self._require_layers()
         self._require_parts()
         stops = (
             self.eos_token_ids
@@ -93,8 +144,49 @@ class ModelSpec:
                     f"{self.vocab_size:,}."
                 )
 
+    def _require_attention(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise SpecError(
+                f"{self.num_attention_heads} attention heads cannot share "
+                f"{self.num_key_value_heads} key-value heads evenly."
+            )
+        for name, size in (("head_dim", self.head_dim), ("rotary_dim", self.rotary_dim)):
+            if size % 2:
+                raise SpecError(f"{name} must be even for rotary positions, not {size}.")
+        if self.rotary_dim > self.head_dim:
+            raise SpecError(f"rotary_dim exceeds the width of a head, {self.head_dim}.")
+        if self.num_attention_heads * self.head_dim > MAX_WIDTH:
+            raise SpecError(f"The attention width exceeds {MAX_WIDTH:,}.")
+        scaling = self.rope_scaling
+        if scaling is None:
+            return
+        if not isinstance(scaling, RopeScaling):
+            raise SpecError("rope_scaling must be a RopeScaling.")
+        if scaling.factors and len(scaling.factors) != self.rope_dim // 2:
+            raise SpecError(
+                f"rope_scaling has {len(scaling.factors)} factors for {self.rope_dim // 2} "
+                "frequencies."
+            )
+
+    def _require_layers(self) -> None:
+        if not isinstance(self.hidden_act, str) or self.hidden_act not in ACTIVATIONS:
+            raise SpecError(
+                f"hidden_act must be {' or '.join(ACTIVATIONS)}, not {brief(self.hidden_act)}."
+            )
+        types, count = self.layer_types, self.num_hidden_layers
+        if not isinstance(types, tuple) or len(types) not in (0, count):
+            raise SpecError("layer_types must name the type of every layer.")
+        if any(not isinstance(kind, str) or kind not in (FULL, SLIDING) for kind in types):
+            raise SpecError(f"A layer's type must be {FULL} or {SLIDING}.")
+        if SLIDING in types and not self.sliding_window:
+            raise SpecError("A layer slides, but there is no sliding_window.")
+        bare = self.no_rope_layers
+        if not isinstance(bare, tuple) or len(bare) > count:
+            raise SpecError("no_rope_layers must be a list of layers.")
+        for layer in bare:
+            require_integer("A layer of no_rope_layers", layer, 0, count - 1)
+
     def _require_parts(self) -> None:
-        """Nested descriptions agree with the rest."""
         experts, latent = self.experts, self.latent
         if experts is not None:
             if not isinstance(experts, ExpertSpec):
@@ -103,6 +195,8 @@ class ModelSpec:
                 raise SpecError("mlp_only_layers names a layer that is not there.")
             if experts.num_experts * self.num_hidden_layers > MAX_ALL_EXPERTS:
                 raise SpecError(f"All layers together have more than {MAX_ALL_EXPERTS:,} experts.")
+            if self.mlp_bias:
+                raise SpecError("Experts with biases are not supported.")
         if latent is not None:
             if not isinstance(latent, LatentSpec):
                 raise SpecError("latent must be a LatentSpec.")
@@ -115,21 +209,32 @@ class ModelSpec:
             wide = self.num_attention_heads * (latent.qk_nope_head_dim + latent.v_head_dim)
             if max(wide, latent.row) > MAX_WIDTH:
                 raise SpecError(f"The latent's expansion exceeds {MAX_WIDTH:,}.")
+            if self.rotary_dim or self.qkv_bias or self.o_bias or self.qk_norm:
+                raise SpecError("Latent attention has no biases, no head norms, no rotary_dim.")
 
     @property
     def rope_dim(self) -> int:
         """Dimensions of a head that are turned by its position."""
-        return self.head_dim if self.latent is None else self.latent.qk_rope_head_dim
+        if self.latent is not None:
+            return self.latent.qk_rope_head_dim
+        return self.rotary_dim or self.head_dim
+
+    def layer_type(self, layer: int) -> str:
+        """FULL or SLIDING."""
+        if self.layer_types:
+            return self.layer_types[layer]
+        return SLIDING if self.sliding_window else FULL
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, field by field; parts that a model has not are left out."""
-        out = {**asdict(self), "eos_token_ids": list(self.eos_token_ids)}
-        for name in NESTED:
-            part = getattr(self, name)
-            if part is None:
-                del out[name]
-            else:
-                out[name] = part.to_json()
+        """Plain JSON types, field by field; what a llama has not is left out."""
+        out: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in OPTIONAL and value == field.default:
+                continue
+            if field.name in NESTED:
+                value = value.to_json()
+            out[field.name] = list(value) if field.name in LISTS else value
         return out
 
     @classmethod
@@ -138,14 +243,23 @@ class ModelSpec:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise SpecError(f"Unknown model fields: {', '.join(map(shown, unknown[:8]))}.")
-        required = known - {"bos_token_id", "eos_token_ids", *NESTED}
+        required = known - OPTIONAL - {"bos_token_id", "eos_token_ids"}
         if missing := sorted(required - set(data)):
             raise SpecError(f"Missing model fields: {', '.join(missing)}.")
-        stops = data.get("eos_token_ids", [])
-        if not isinstance(stops, (list, tuple)):
-            raise SpecError("eos_token_ids must be a list.")
+        read = dict(data)
+        for name in LISTS:
+            if not isinstance(listed := data.get(name, []), (list, tuple)):
+                raise SpecError(f"{name} must be a list.")
+            read[name] = tuple(listed)
         nested = {name: kind.from_json(data[name]) for name, kind in NESTED.items() if name in data}
-        return cls(**{**data, **nested, "eos_token_ids": tuple(stops)})
+        return cls(**{**read, **nested})
+
+
+OPTIONAL = frozenset(
+    field.name
+    for field in fields(ModelSpec)
+    if field.default is not MISSING and field.name not in ("bos_token_id", "eos_token_ids")
+)
 
 
 @dataclass(frozen=True)

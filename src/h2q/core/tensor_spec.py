@@ -35,3 +35,8 @@ def linear(name: str, rows: int, cols: int, reads: str, adds: bool = False) -> T
 def norm(name: str, width: int) -> TensorSpec:
     """The gain `name`.weight."""
     return TensorSpec(f"{name}.weight", (width,), "norm")
+
+
+def bias(name: str, rows: int) -> TensorSpec:
+    """What is added to the outputs of a matrix, `name`.bias."""
+    return TensorSpec(f"{name}.bias", (rows,), "raw")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from h2q.core.architecture import TensorSpec, parts
+from h2q.core.architecture import parts
 from h2q.core.errors import TextError, UsageError
 from h2q.core.events import ProgressListener, silent
 from h2q.core.files import read_bounded
+from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import Crystal
 from h2q.crystallize.export_gguf import (
     Exportable,

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.architecture import tensors
 from h2q.core.disk import replacement, writing
 from h2q.core.errors import QualityError, UsageError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.files import plain_file
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.gguf_names import file_rows, gguf_name
 from h2q.sources.gguf_vocabulary import SENTENCEPIECE, UNKNOWN, Vocabulary
 
@@ -147,12 +148,12 @@ def write_gguf(
         finally:
             writer.close()
         size = path.stat().st_size
-    wider = tuple(t.name for t, of in described if t.kind != "norm" and of is not kind)
+    wider = tuple(t.name for t, of in described if t.coded and of is not kind)
     return Exported(kind.name, size, tensor_bytes, wider)
 
 
 def _stored(tensor: TensorSpec, kind: WeightType) -> WeightType:
-    if tensor.kind == "norm":
+    if not tensor.coded:
         return WEIGHT_TYPES["f32"]
     return WEIGHT_TYPES["f16"] if tensor.shape[-1] % kind.block else kind
 
@@ -176,7 +177,7 @@ def _encoded(
     """A tensor as it lies in the file: float32, float16, or bytes of blocks."""
     from gguf import quants
 
-    if tensor.kind == "norm":
+    if not tensor.coded:
         return np.ascontiguousarray(model.weights.norm(tensor.name), np.float32)
     rows, cols = tensor.shape
     read, order = model.weights.rows(tensor), file_rows(tensor.name, rows, model.spec)

@@ -7,14 +7,15 @@ against differences of the engine's own forward pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from h2q import kernels
+from h2q.core.attention import AttentionRule
 from h2q.core.specs import ModelSpec
 from h2q.crystallize.moments import FloatArray
-from h2q.engine.block import Attention, rule
+from h2q.engine.heads import Attention, placed
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
 from h2q.engine.projections import DenseMatrix, DenseProjection, Matrices
@@ -31,58 +32,69 @@ def rms_norm_back(grad: FloatArray, x: FloatArray, weight: FloatArray, eps: floa
 
 
 def attention_back(
-    grad: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray, scale: float
+    grad: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray, rule: AttentionRule
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Derivatives at q (B, T, heads, hd), k (B, T, kv_heads, hd) and v (B, T, kv_heads, vd) of
-    causal attention whose output's is `grad`, (B, T, heads, vd). scale: of the scores.
+    causal attention whose output's is `grad`, (B, T, heads, vd).
     """
     batch, length, heads, _ = q.shape
     shared = heads // k.shape[2]
-    mask = np.triu(np.full((length, length), -np.inf, np.float32), 1)
+    scale, cap = np.float32(rule.scale), np.float32(rule.softcap)
+    seen = np.tri(length, dtype=bool)
+    if rule.window:
+        seen &= ~np.tri(length, k=-rule.window, dtype=bool)
     gq, gk, gv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     for b in range(batch):
         for head in range(heads):
             kv = head // shared
-            scores = q[b, :, head] @ k[b, :, kv].T * np.float32(scale) + mask
+            scores = q[b, :, head] @ k[b, :, kv].T * scale
+            bent = np.tanh(scores / cap) if cap else np.float32(0)
+            scores = np.where(seen, cap * bent if cap else scores, -np.inf)
             share = np.exp(scores - scores.max(axis=-1, keepdims=True))
             share /= share.sum(axis=-1, keepdims=True)
             gv[b, :, kv] += share.T @ grad[b, :, head]
             down = grad[b, :, head] @ v[b, :, kv].T
-            down = share * (down - np.sum(down * share, axis=-1, keepdims=True)) * np.float32(scale)
+            down = share * (down - np.sum(down * share, axis=-1, keepdims=True)) * scale
+            down *= 1 - bent * bent
             gq[b, :, head] = down @ k[b, :, kv]
             gk[b, :, kv] += down.T @ q[b, :, head]
     return gq, gk, gv
 
 
-def swiglu_back(
-    grad: FloatArray, gate: FloatArray, up: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Derivatives at gate and up of silu(gate) * up, float32 (T, n) both."""
+def _silu(gate: FloatArray) -> tuple[FloatArray, FloatArray]:
     sigmoid = 1 / (1 + np.exp(-gate))
-    at_gate = grad * up * sigmoid * (1 + gate * (1 - sigmoid))
-    return np.asarray(at_gate, np.float32), np.asarray(grad * gate * sigmoid, np.float32)
+    return np.asarray(gate * sigmoid), np.asarray(sigmoid * (1 + gate * (1 - sigmoid)))
 
 
-def turned(x: FloatArray, width: int, at: Positions) -> FloatArray:
-    """Heads of `width` dimensions, float32 (T, heads * width), turned by their positions: (T,
-    heads, width).
-    """
-    return kernels.rope(np.ascontiguousarray(x.reshape(len(x), -1, width)), at.cos, at.sin)
+def _gelu(gate: FloatArray) -> tuple[FloatArray, FloatArray]:
+    slope, cube = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
+    bent = np.tanh(slope * (gate + cube * gate**3))
+    rise = slope * (1 + 3 * cube * gate * gate) * (1 - bent * bent)
+    return np.asarray(gate * (1 + bent) / 2), np.asarray((1 + bent + gate * rise) / 2)
 
 
-def unturned(grad: FloatArray, at: Positions) -> FloatArray:
-    """Rotary positions are rotations: their derivative turns back. Float32 (T, heads, width) to (T,
-    heads * width).
-    """
-    heads = np.ascontiguousarray(grad)
-    return kernels.rope(heads, at.cos, -at.sin).reshape(len(grad), -1)
+ACTIVATIONS = {"silu": _silu, "gelu_pytorch_tanh": _gelu}  # value and derivative
+
+
+def leaving_slope(spec: ModelSpec, logits: FloatArray) -> FloatArray:
+    """Derivative of `leaving` at what the head answers, from the logits it made of it."""
+    slope = np.full_like(logits, 1 / spec.logits_scaling)
+    if spec.final_logit_softcapping:
+        slope *= 1 - (logits / np.float32(spec.final_logit_softcapping)) ** 2
+    return slope
 
 
 def gated_back(mlp: GatedMLP, x: FloatArray, grad: FloatArray, heard: Heard) -> FloatArray:
     """Derivative at the input of a gated MLP, float32 (T, width)."""
     (wg, wu), (wd,) = dense(mlp.gate_up), dense(mlp.down)
+    gate, up = x @ wg.T, x @ wu.T
+    if mlp.biases:
+        gate, up = gate + mlp.biases[0], up + mlp.biases[1]
+    value, slope = ACTIVATIONS[mlp.act](gate)
     heard(mlp.down.names[0], grad)
-    ggate, gup = swiglu_back(grad @ wd, x @ wg.T, x @ wu.T)
+    into = grad @ wd
+    ggate = np.asarray(into * up * slope, np.float32)
+    gup = np.asarray(into * value, np.float32)
     heard(mlp.gate_up.names[0], ggate)
     heard(mlp.gate_up.names[1], gup)
     return np.asarray(ggate @ wg + gup @ wu, np.float32)
@@ -93,17 +105,43 @@ def grouped_back(
 ) -> FloatArray:
     """Derivative at the input of grouped-query attention, float32 (T, width)."""
     split = (batch, len(x) // batch, -1, spec.head_dim)
-    at = Positions.of(spec, 0, batch, len(x) // batch)
-    (wq, wk, wv), (wo,) = dense(attention.qkv), dense(attention.o)
-    q, k = (turned(x @ w.T, spec.head_dim, at).reshape(split) for w in (wq, wk))
-    v = (x @ wv.T).reshape(split)
+    at = Positions.of(spec, 0, batch, len(x) // batch).of_layer(spec, attention.index)
+    weights, (wo,) = dense(attention.qkv), dense(attention.o)
+    rows = [x @ w.T for w in weights]
+    if attention.biases:
+        rows = [row + bias for row, bias in zip(rows, attention.biases, strict=True)]
+    gains = attention.q_norm, attention.k_norm
+    q, k = (placed(spec, r, g, at).reshape(split) for r, g in zip(rows, gains, strict=False))
     heard(attention.o.names[0], grad)
-    gq, gk, gv = attention_back((grad @ wo).reshape(split), q, k, v, rule(spec).scale)
-    gq, gk = (unturned(g.reshape(len(x), -1, spec.head_dim), at) for g in (gq, gk))
-    gv = gv.reshape(len(x), -1)
-    for name, g in zip(attention.qkv.names, (gq, gk, gv), strict=True):
+    mixed = (grad @ wo).reshape(split)
+    gq, gk, gv = attention_back(mixed, q, k, rows[2].reshape(split), attention.rule)
+    grads = [
+        _before(spec, g, row, gain, at) for g, row, gain in zip((gq, gk), rows, gains, strict=False)
+    ]
+    grads.append(gv.reshape(len(x), -1))
+    for name, g in zip(attention.qkv.names, grads, strict=True):
         heard(name, g)
-    return np.asarray(gq @ wq + gk @ wk + gv @ wv, np.float32)
+    return np.asarray(sum(g @ w for g, w in zip(grads, weights, strict=True)), np.float32)
+
+
+def _before(
+    spec: ModelSpec,
+    grad: FloatArray,
+    raw: FloatArray,
+    gain: FloatArray | None,
+    at: Positions | None,
+) -> FloatArray:
+    """At queries or keys as their matrix answered them, float32 (T, heads * head_dim). Rotary
+    positions are rotations: their derivative turns back.
+    """
+    width = spec.head_dim
+    heads = np.ascontiguousarray(grad.reshape(len(raw), -1, width))
+    if at is not None:
+        heads = at.back().turn(heads)
+    if gain is not None:
+        flat = heads.reshape(-1, width)
+        heads = rms_norm_back(flat, raw.reshape(-1, width), gain, spec.rms_norm_eps)
+    return heads.reshape(len(raw), -1)
 
 
 def dense(matrices: Matrices) -> list[FloatArray]:

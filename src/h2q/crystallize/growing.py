@@ -14,8 +14,9 @@ import numpy as np
 
 from h2q import kernels
 from h2q.codec.planes import Plane
-from h2q.core.architecture import TensorSpec, parts
+from h2q.core.architecture import parts
 from h2q.core.errors import SourceError
+from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.correction import Inputs
 from h2q.crystallize.moments import FloatArray
 from h2q.crystallize.towers import Costs, Encoded, Matrix, TowerPlan, encode_tower

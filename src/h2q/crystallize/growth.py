@@ -17,13 +17,13 @@ from h2q.core.architecture import (
     EMBEDDING,
     FINAL_NORM,
     HEAD_INPUT,
-    TensorSpec,
     coded,
     head_name,
     parts,
     tensors,
 )
 from h2q.core.events import Progress, ProgressListener
+from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.allocate import TOWERS
 from h2q.crystallize.growing import GrowingLayer, Grown, grow_part, read_rotated
 from h2q.crystallize.journal import Journal
@@ -32,7 +32,7 @@ from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.crystallize.options import Options
 from h2q.crystallize.stability import SpectralStabilityController
 from h2q.crystallize.towers import Matrix, TowerPlan
-from h2q.engine.block import run_texts
+from h2q.engine.block import entering, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.engine.projections import PlaneEmbedding
 from h2q.geometry.rotation import rotation
@@ -87,7 +87,9 @@ class Growth:
                 for stream, tokens in zip(streams.watched, self.watched, strict=False)
             ]
             del layer
-            growing = self._layer(plans, seen, streams.original - streams.crystal)
+            # What is added to the stream is multiplied before.
+            drift = (streams.original - streams.crystal) / np.float32(spec.residual_multiplier)
+            growing = self._layer(plans, seen, drift)
             crystal = run_texts(spec, build_layer(spec, growing, index), streams.crystal, batch)
             grown.update(growing.grown)
             watch.observe(index, original, crystal, places)
@@ -117,11 +119,12 @@ class Growth:
         grown = self._embedding(plans)
         journal.keep(-1, grown)
         tiers = {part.name: grown[part.name].planes for part in parts(self.table[EMBEDDING])}
-        turn = rotation(self.options.seed, self.source.spec.hidden_size)
-        crystal = PlaneEmbedding(tiers, turn)(self.calibration.reshape(-1))
+        spec = self.source.spec
+        turn = rotation(self.options.seed, spec.hidden_size)
+        crystal = entering(spec, PlaneEmbedding(tiers, turn)(self.calibration.reshape(-1)))
         texts = [self.calibration, *([] if self.hidden else self.watched)]
         table = np.asarray(self.source.tensor(EMBEDDING), np.float32)
-        original, *watched = [table[tokens.reshape(-1)] for tokens in texts]
+        original, *watched = [entering(spec, table[tokens.reshape(-1)]) for tokens in texts]
         return grown, Streams(-1, original, crystal, watched)
 
     def _plan(self, bits: int) -> TowerPlan:

@@ -8,16 +8,9 @@ import numpy as np
 
 from h2q import kernels
 from h2q.core.specs import ModelSpec
-from h2q.crystallize.gradients import (
-    Heard,
-    attention_back,
-    dense,
-    rms_norm_back,
-    turned,
-    unturned,
-)
+from h2q.crystallize.gradients import Heard, attention_back, dense, rms_norm_back
 from h2q.crystallize.moments import FloatArray
-from h2q.engine.latent import NORM_EPS, LatentAttention, rule
+from h2q.engine.latent import NORM_EPS, LatentAttention
 from h2q.engine.positions import Positions
 
 
@@ -31,7 +24,7 @@ def latent_back(
 ) -> FloatArray:
     """Derivative at the input of latent attention, float32 (T, width)."""
     latent, heads, length = attention.latent, spec.num_attention_heads, len(x) // batch
-    rank, nope, rope = latent.kv_lora_rank, latent.qk_nope_head_dim, latent.qk_rope_head_dim
+    rank, nope = latent.kv_lora_rank, latent.qk_nope_head_dim
     at = Positions.of(spec, 0, batch, length)
     (wq, wkv), (wo,) = dense(attention.down), dense(attention.o)
     low, row = x @ wq.T, x @ wkv.T
@@ -44,23 +37,23 @@ def latent_back(
     c = kernels.rms_norm(inner, attention.kv_norm, NORM_EPS)
     whole = attention.expansion.matrix(c)
     expanded = (c @ whole.T).reshape(len(x), heads, -1)
-    at_q = turned(q[..., nope:].reshape(len(x), -1), rope, at)
-    at_k = np.broadcast_to(turned(row[:, rank:], rope, at), (len(x), heads, rope))
+    at_q = at.turn(np.ascontiguousarray(q[..., nope:]))
+    at_k = np.broadcast_to(at.turn(np.ascontiguousarray(row[:, None, rank:])), at_q.shape)
     queries = np.concatenate([q[..., :nope], at_q], axis=-1).reshape(batch, length, heads, -1)
     keys = np.concatenate([expanded[..., :nope], at_k], axis=-1).reshape(queries.shape)
     values = expanded[..., nope:].reshape(batch, length, heads, -1)
 
     heard(attention.o.names[0], grad)
     mixed = (grad @ wo).reshape(values.shape)
-    gq, gk, gv = attention_back(mixed, queries, keys, values, rule(spec).scale)
+    gq, gk, gv = attention_back(mixed, queries, keys, values, attention.rule)
     gq, gk, gv = (g.reshape(len(x), heads, -1) for g in (gq, gk, gv))
     grown = np.concatenate([gk[..., :nope], gv], axis=-1).reshape(len(x), -1)
     heard(attention.expansion.matrix.names[0], grown)
     at_inner = rms_norm_back(grown @ whole, inner, attention.kv_norm, NORM_EPS)
-    at_key = unturned(gk[..., nope:].sum(axis=1, keepdims=True), at)
+    at_key = at.back().turn(gk[..., nope:].sum(axis=1, keepdims=True))[:, 0]
     at_row = np.concatenate([at_inner, at_key], axis=-1)
     heard(attention.down.names[1], at_row)
-    back = unturned(gq[..., nope:], at).reshape(len(x), heads, rope)
+    back = at.back().turn(np.ascontiguousarray(gq[..., nope:]))
     at_low = np.concatenate([gq[..., :nope], back], axis=-1).reshape(len(x), -1)
     if attention.q_up is not None and attention.q_norm is not None:
         heard(attention.q_up.names[0], at_low)

@@ -25,7 +25,7 @@ from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.sampling import sample_text
 from h2q.crystallize.texts import DRAFTED, MEASURE_SEED, draft
 from h2q.engine import Model, load_crystal, load_original
-from h2q.engine.block import run_texts
+from h2q.engine.block import entering, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.sources import Source
 
@@ -155,7 +155,7 @@ def _speaker(
 def _truth(source: Source, tokens: TokenArray, progress: ProgressListener) -> Remembered:
     """The original's answers, one of its layers in memory at a time."""
     spec = source.spec
-    stream = OriginalWeights(source).tensor(EMBEDDING)[tokens.reshape(-1)]
+    stream = entering(spec, OriginalWeights(source).tensor(EMBEDDING)[tokens.reshape(-1)])
     for index in range(spec.num_hidden_layers):
         layer = build_layer(spec, OriginalWeights(source), index)
         stream = run_texts(spec, layer, stream, len(tokens))

@@ -12,6 +12,7 @@ from h2q import kernels
 from h2q.core.architecture import FINAL_NORM, head_name
 from h2q.core.errors import UsageError
 from h2q.crystallize.moments import FloatArray, TokenArray
+from h2q.engine.block import leaving
 from h2q.engine.cache import Cache
 from h2q.sources import Source
 
@@ -52,4 +53,4 @@ class Remembered:
         except KeyError as error:
             raise UsageError("The original has not read this text.") from error
         read = self._rows[rows, : tokens.shape[1]]
-        return np.asarray(read @ self._head.T, np.float32)
+        return leaving(self.spec, np.asarray(read @ self._head.T, np.float32))

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2q import kernels
-from h2q.crystallize.gradients import Heard, dense, gated_back
+from h2q.crystallize.gradients import Heard, gated_back
 from h2q.crystallize.moments import FloatArray
 from h2q.engine.experts import LEAST_SUM, Choice, Mixture, Router
+from h2q.engine.projections import Apply
 
 
 def mixture_back(mixture: Mixture, x: FloatArray, grad: FloatArray, heard: Heard) -> FloatArray:
@@ -24,9 +24,7 @@ def mixture_back(mixture: Mixture, x: FloatArray, grad: FloatArray, heard: Heard
         if not len(rows):
             continue
         mlp, mine = mlps[expert], x[rows]
-        (wg, wu), (wd,) = dense(mlp.gate_up), dense(mlp.down)
-        answer = kernels.swiglu(mine @ wg.T, mine @ wu.T) @ wd.T
-        at_weights[rows, expert] = np.sum(grad[rows] * answer, axis=-1)
+        at_weights[rows, expert] = np.sum(grad[rows] * mlp(mine, Apply()), axis=-1)
         out[rows] += gated_back(mlp, mine, weights[:, None] * grad[rows], heard)
     out += router_back(mixture.router, x, choice, at_weights)
     if mixture.shared is not None:

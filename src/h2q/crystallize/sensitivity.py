@@ -18,10 +18,10 @@ import numpy.typing as npt
 from h2q import kernels
 from h2q.core.architecture import EMBEDDING, FINAL_NORM, HEAD_INPUT, head_name
 from h2q.core.events import Progress, ProgressListener, silent
-from h2q.crystallize.gradients import dense, rms_norm_back
+from h2q.crystallize.gradients import dense, leaving_slope, rms_norm_back
 from h2q.crystallize.layer_gradients import layer_back
 from h2q.crystallize.moments import FloatArray, TokenArray, second_moments, shaping_gain
-from h2q.engine.block import run_texts
+from h2q.engine.block import entering, leaving, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
@@ -73,12 +73,12 @@ def measure_sensitivity(
     ids = tokens.reshape(-1)
     table = np.ascontiguousarray(source.tensor(EMBEDDING), np.float32)
     found.weighed(EMBEDDING, table)
-    streams = [table[ids]]
+    streams = [entering(spec, table[ids])]
     del table
     for index in range(spec.num_hidden_layers):
         layer = build_layer(spec, OriginalWeights(source), index)
-        for matrices in layer.matrices():
-            for tensor, weights in zip(matrices.names, dense(matrices), strict=True):
+        for projection in layer.matrices():
+            for tensor, weights in zip(projection.names, dense(projection), strict=True):
                 found.weighed(tensor, weights)
         observer = lambda reads, x: found.saw(reads, x, seed)  # noqa: E731
         streams.append(run_texts(spec, layer, streams[-1], batch, observer))
@@ -88,6 +88,7 @@ def measure_sensitivity(
         layer = build_layer(spec, OriginalWeights(source), index)
         grad = layer_back(spec, layer, streams.pop(), grad, batch, found.heard)
         listener(Progress(stage, steps - index, steps))
+    grad = entering(spec, grad)
     found.embedding = np.bincount(
         ids, np.mean(grad.astype(np.float64) ** 2, axis=1), minlength=spec.vocab_size
     ) / len(ids)
@@ -109,13 +110,14 @@ def _head_back(source: Source, x: FloatArray, seed: int, found: Sensitivity) -> 
     spread = np.zeros(spec.vocab_size)
     for begin in range(0, len(x), LOGIT_ROWS):
         rows = slice(begin, begin + LOGIT_ROWS)
-        share = normed[rows] @ head.T
-        share = np.exp(share - share.max(axis=-1, keepdims=True))
+        logits = leaving(spec, normed[rows] @ head.T)
+        slope = leaving_slope(spec, logits)
+        share = np.exp(logits - logits.max(axis=-1, keepdims=True))
         share /= share.sum(axis=-1, keepdims=True)
-        spread += np.sum(share * (1 - share), axis=0, dtype=np.float64)
+        spread += np.sum(share * (1 - share) * slope**2, axis=0, dtype=np.float64)
         sums = np.cumsum(share, axis=-1)
         draws = random.random((len(share), 1)) * sums[:, -1:]
         share[np.arange(len(share)), np.argmax(sums > draws, axis=-1)] -= 1
-        grad[rows] = rms_norm_back(share @ head, x[rows], norm, spec.rms_norm_eps)
+        grad[rows] = rms_norm_back((share * slope) @ head, x[rows], norm, spec.rms_norm_eps)
     found.rows[name] = spread / len(x)  # E[(p - y)^2] over y, exactly
     return grad

@@ -31,7 +31,7 @@ TokenArray = npt.NDArray[np.int64]
 
 EMBEDDING = -1  # the depth of what enters the first layer
 FLOOR = 1e-5  # relative errors below are float32's own
-BORN = 0.25  # of the median relative error over depth: what smaller errors count as
+BORN = 0.5  # of the median relative error over depth: what smaller errors count as
 NORMAL = 1.4826  # standard deviations per median absolute deviation of a normal distribution
 MARGIN = math.log(1.5)  # an error that grows this much beyond the median is no outlier yet
 MOST_PRIORITY = 16.0

@@ -1,4 +1,5 @@
-"""One block of the decoder: attention and MLP, each behind its norm, added to the stream.
+"""One block of the decoder: attention and MLP, each behind its norm, added to the stream; and what
+happens to the stream at its two ends.
 
 A function of a stream, so that a model can also be run a layer at a time, each layer for all
 tokens: growing and measuring models that do not fit into memory.
@@ -6,68 +7,55 @@ tokens: growing and measuring models that do not fit into memory.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from h2q import kernels
-from h2q.core.attention import AttentionRule
 from h2q.core.specs import ModelSpec
 from h2q.engine.cache import Attending, Cache
 from h2q.engine.experts import Mixture
+from h2q.engine.heads import Attention
 from h2q.engine.latent import LatentAttention
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
-from h2q.engine.projections import Apply, FloatArray, Matrices, Observer, Projection
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Grouped-query attention (Ainslie et al. 2023): q/k/v and o projections."""
-
-    name: str
-    qkv: Projection
-    o: Projection
-
-    def __call__(
-        self,
-        spec: ModelSpec,
-        x: FloatArray,
-        cache: Attending,
-        slot: int,
-        at: Positions,
-        apply: Apply,
-    ) -> FloatArray:
-        """float32 (T, width) to the same."""
-        q, k, v = apply(f"{self.name}.in", self.qkv, x)
-        q = kernels.rope(q.reshape(len(x), -1, spec.head_dim), at.cos, at.sin)
-        k = kernels.rope(k.reshape(len(x), -1, spec.head_dim), at.cos, at.sin)
-        v = v.reshape(len(x), -1, spec.head_dim)
-        mixed = cache.attend(slot, q, k, v, rule(spec))
-        return apply(f"{self.name}.out", self.o, mixed)[0]
-
-    def matrices(self) -> list[Matrices]:
-        """All that may be exchanged."""
-        return [self.qkv, self.o]
+from h2q.engine.projections import Apply, FloatArray, Matrices, Observer
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One block: two norms, attention, MLP."""
+    """One block: attention behind input_norm, MLP behind post_norm; after_attention, after_mlp:
+    norms of what they answer (Gemma 2), or None.
+    """
 
     name: str
     input_norm: FloatArray
     attention: Attention | LatentAttention
     post_norm: FloatArray
     mlp: GatedMLP | Mixture
+    after_attention: FloatArray | None = None
+    after_mlp: FloatArray | None = None
 
     def matrices(self) -> list[Matrices]:
         """All that may be exchanged."""
         return [*self.attention.matrices(), *self.mlp.matrices()]
 
 
-def rule(spec: ModelSpec) -> AttentionRule:
-    """How a layer's attention forms its scores."""
-    return AttentionRule(1 / math.sqrt(spec.head_dim))
+def entering(spec: ModelSpec, rows: FloatArray) -> FloatArray:
+    """Rows of the embedding as they enter the first block."""
+    if spec.embedding_multiplier == 1:
+        return rows
+    return np.asarray(rows * np.float32(spec.embedding_multiplier), np.float32)
+
+
+def leaving(spec: ModelSpec, logits: FloatArray) -> FloatArray:
+    """Logits from what the head answers."""
+    if spec.logits_scaling != 1:
+        logits = logits / np.float32(spec.logits_scaling)
+    if spec.final_logit_softcapping:
+        cap = np.float32(spec.final_logit_softcapping)
+        logits = np.tanh(logits / cap) * cap
+    return logits
 
 
 def run_layer(
@@ -84,9 +72,19 @@ def run_layer(
     """
     apply = Apply(observer)
     normed = kernels.rms_norm(x, layer.input_norm, spec.rms_norm_eps)
-    x = x + layer.attention(spec, normed, cache, slot, positions, apply)
+    found = layer.attention(spec, normed, cache, slot, positions, apply)
+    x = added(spec, x, found, layer.after_attention)
     normed = kernels.rms_norm(x, layer.post_norm, spec.rms_norm_eps)
-    return x + layer.mlp(normed, apply)
+    return added(spec, x, layer.mlp(normed, apply), layer.after_mlp)
+
+
+def added(spec: ModelSpec, x: FloatArray, found: FloatArray, gain: FloatArray | None) -> FloatArray:
+    """The stream and what attention or MLP answered, behind its norm where it has one."""
+    if gain is not None:
+        found = kernels.rms_norm(found, gain, spec.rms_norm_eps)
+    if spec.residual_multiplier != 1:
+        found = found * np.float32(spec.residual_multiplier)
+    return np.asarray(x + found, np.float32)
 
 
 def run_texts(
@@ -95,21 +93,20 @@ def run_texts(
     """run_layer for `batch` whole texts of equal length at once, keeping no cache: float32 (batch *
     length, width) to the same.
     """
-    cache, positions = _room(spec, len(x) // batch, batch)
+    cache, positions = _once(spec, len(x), batch)
     return run_layer(spec, layer, x, cache, 0, positions, observer)
 
 
 def attend_texts(
     spec: ModelSpec, layer: Layer, normed: FloatArray, batch: int, apply: Apply
 ) -> FloatArray:
-    """Only the attention of run_texts, from what it reads: float32 (batch * length, width) to the
-    same.
-    """
-    cache, positions = _room(spec, len(normed) // batch, batch)
+    """What the block's attention answers normed rows of whole texts, as in run_texts."""
+    cache, positions = _once(spec, len(normed), batch)
     return layer.attention(spec, normed, cache, 0, positions, apply)
 
 
-def _room(spec: ModelSpec, length: int, batch: int) -> tuple[Cache, Positions]:
+def _once(spec: ModelSpec, rows: int, batch: int) -> tuple[Cache, Positions]:
+    length = rows // batch
     cache = Cache(spec, batch, length, layers=1)
     cache.reserve(length)
     return cache, Positions.of(spec, 0, batch, length)

@@ -10,12 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q import kernels
-from h2q.core.attention import AttentionRule, cache_shape
+from h2q.core.attention import AttentionRule
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 
 FloatArray = npt.NDArray[np.float32]
 FIRST_CAPACITY = 128
+
+
+def cache_shape(spec: ModelSpec) -> tuple[int, int, int]:
+    """Heads, width of a key, width of a value that a layer keeps per position. Through a latent it
+    is one row for all heads, whose first kv_lora_rank entries are the value too.
+    """
+    if spec.latent is not None:
+        return 1, spec.latent.row, spec.latent.kv_lora_rank
+    return spec.num_key_value_heads, spec.head_dim, spec.head_dim
 
 
 class Attending(Protocol):
@@ -40,8 +49,7 @@ class Attending(Protocol):
 
 class Cache:
     """Per layer two float32 arrays (batch, kv_heads, capacity, width), of a key's width and of a
-    value's; all rows of a batch have one length. `layers`: how many, those of the model
-    otherwise.
+    value's; all rows of a batch have one length. `layers`: how many, those of the model otherwise.
     """
 
     def __init__(
@@ -53,11 +61,11 @@ class Cache:
     ) -> None:
         self.spec, self.batch, self.length = spec, batch, 0
         self.limit = spec.max_position_embeddings
-        heads, key, value = cache_shape(spec)
+        heads, keys, values = cache_shape(spec)
         shape = (batch, heads, min(capacity, self.limit))
         count = spec.num_hidden_layers if layers is None else layers
-        self.keys = [np.zeros((*shape, key), np.float32) for _ in range(count)]
-        self.values = [np.zeros((*shape, value), np.float32) for _ in range(count)]
+        self.keys = [np.zeros((*shape, keys), np.float32) for _ in range(count)]
+        self.values = [np.zeros((*shape, values), np.float32) for _ in range(count)]
 
     @property
     def capacity(self) -> int:

@@ -16,7 +16,6 @@ are below a hundredth of a layer with experts, so nothing is won by coding them 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +65,7 @@ class LatentAttention:
     kv_norm: FloatArray
     expansion: Expansion
     o: Projection
+    rule: AttentionRule
 
     def __call__(
         self,
@@ -86,11 +86,11 @@ class LatentAttention:
         c = kernels.rms_norm(np.ascontiguousarray(row[:, :rank]), self.kv_norm, NORM_EPS)
         apply.show(f"{self.name}.kv_b.in", c)
         down, up = self.expansion.halves(c)
-        turned = kernels.rope(np.ascontiguousarray(q[..., nope:]), at.cos, at.sin)
-        key = kernels.rope(np.ascontiguousarray(row[:, None, rank:]), at.cos, at.sin)
+        turned = at.turn(np.ascontiguousarray(q[..., nope:]))
+        key = at.turn(np.ascontiguousarray(row[:, None, rank:]))
         queries = np.concatenate([by_head(q[..., :nope], down), turned], axis=-1)
         rows = np.concatenate([c[:, None], key], axis=-1)
-        mixed = cache.attend(slot, queries, rows, c[:, None], rule(spec))
+        mixed = cache.attend(slot, queries, rows, c[:, None], self.rule)
         values = by_head(mixed.reshape(len(x), -1, rank), up).reshape(len(x), -1)
         return apply(f"{self.name}.out", self.o, values)[0]
 
@@ -98,11 +98,6 @@ class LatentAttention:
         """All that may be exchanged."""
         ups = [] if self.q_up is None else [self.q_up]
         return [self.down, *ups, self.expansion.matrix, self.o]
-
-
-def rule(spec: ModelSpec) -> AttentionRule:
-    """How scores are formed; queries and latents are longer than what they stand for."""
-    return AttentionRule(1 / math.sqrt(spec.head_dim))
 
 
 def by_head(x: FloatArray, matrices: FloatArray) -> FloatArray:

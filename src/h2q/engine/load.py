@@ -8,13 +8,23 @@ from typing import Protocol
 import numpy as np
 
 from h2q.codec.planes import Plane
-from h2q.core.architecture import EMBEDDING, FINAL_NORM, TensorSpec, head_name, parts, tensors
+from h2q.core.architecture import (
+    EMBEDDING,
+    FINAL_NORM,
+    head_name,
+    norms_between,
+    parts,
+    tensors,
+)
+from h2q.core.attention import attention_rule
 from h2q.core.latent_spec import LatentSpec
 from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import Crystal
-from h2q.engine.block import Attention, Layer
+from h2q.engine.block import Layer
 from h2q.engine.experts import Dispatch, Experts, Mixture, Router
+from h2q.engine.heads import Attention
 from h2q.engine.latent import Expansion, LatentAttention
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.model import Model
@@ -41,7 +51,7 @@ class Weights(Protocol):
     """Where a model definition gets its parts from."""
 
     def raw(self, name: str) -> FloatArray:
-        """What is kept as it is: norms, routers."""
+        """What is kept as it is: norms, biases, routers."""
         ...
 
     def embedding(self, tensor: TensorSpec) -> Embedding: ...
@@ -154,25 +164,38 @@ def build(spec: ModelSpec, weights: Weights) -> Model:
 def build_layer(spec: ModelSpec, weights: Weights, index: int) -> Layer:
     """One block with these weights."""
     name = f"model.layers.{index}"
-    attention = f"{name}.self_attn"
+    norms = [weights.raw(f"{name}.{norm}.weight") for norm in norms_between(spec)]
+    post = spec.post_norms
     return Layer(
         name=name,
         input_norm=weights.raw(f"{name}.input_layernorm.weight"),
-        attention=_heads(weights, attention)
+        attention=_heads(spec, weights, index)
         if spec.latent is None
-        else _latent(spec.latent, weights, attention),
-        post_norm=weights.raw(f"{name}.post_attention_layernorm.weight"),
+        else _latent(spec, spec.latent, weights, index),
+        post_norm=norms[-1],
         mlp=_mlp(spec, weights, index),
+        after_attention=norms[0] if post else None,
+        after_mlp=weights.raw(f"{name}.post_feedforward_layernorm.weight") if post else None,
     )
 
 
-def _heads(weights: Weights, name: str) -> Attention:
-    qkv = weights.projection([f"{name}.{part}_proj.weight" for part in "qkv"])
-    return Attention(name, qkv, weights.projection([f"{name}.o_proj.weight"]))
+def _heads(spec: ModelSpec, weights: Weights, index: int) -> Attention:
+    name = f"model.layers.{index}.self_attn"
+    return Attention(
+        name=name,
+        index=index,
+        qkv=weights.projection([f"{name}.{part}_proj.weight" for part in "qkv"]),
+        o=weights.projection([f"{name}.o_proj.weight"]),
+        rule=attention_rule(spec, index),
+        q_norm=weights.raw(f"{name}.q_norm.weight") if spec.qk_norm else None,
+        k_norm=weights.raw(f"{name}.k_norm.weight") if spec.qk_norm else None,
+        biases=_biases(weights, [f"{name}.{part}_proj" for part in "qkv"], spec.qkv_bias),
+        o_bias=_biases(weights, [f"{name}.o_proj"], spec.o_bias),
+    )
 
 
-def _latent(latent: LatentSpec, weights: Weights, name: str) -> LatentAttention:
-    direct = latent.q_lora_rank is None
+def _latent(spec: ModelSpec, latent: LatentSpec, weights: Weights, index: int) -> LatentAttention:
+    name, direct = f"model.layers.{index}.self_attn", latent.q_lora_rank is None
     first = f"{name}.{'q' if direct else 'q_a'}_proj.weight"
     return LatentAttention(
         name=name,
@@ -183,27 +206,38 @@ def _latent(latent: LatentSpec, weights: Weights, name: str) -> LatentAttention:
         kv_norm=weights.raw(f"{name}.kv_a_layernorm.weight"),
         expansion=Expansion(latent, weights.matrix(f"{name}.kv_b_proj.weight")),
         o=weights.projection([f"{name}.o_proj.weight"]),
+        rule=attention_rule(spec, index),
     )
 
 
 def _mlp(spec: ModelSpec, weights: Weights, index: int) -> GatedMLP | Mixture:
     experts = spec.experts
     if experts is None or not experts.mixed(index):
-        return _gated(weights, f"model.layers.{index}.mlp")
+        return _gated(spec, weights, f"model.layers.{index}.mlp")
     names = expert_names(spec)
     room = f"model.layers.{index}.{names.room}"
     corrected = experts.topk_method == "noaux_tc"
     gate = weights.raw(f"{room}.gate.weight")
     router = Router(experts, gate, weights.raw(correction_name(room)) if corrected else None)
     count = range(experts.num_experts)
-    mlps = [_gated(weights, f"{room}.experts.{expert}", names) for expert in count]
-    shared = _gated(weights, f"{room}.shared_experts") if experts.n_shared_experts else None
+    mlps = [_gated(spec, weights, f"{room}.experts.{expert}", names) for expert in count]
+    shared = _gated(spec, weights, f"{room}.shared_experts") if experts.n_shared_experts else None
     return Mixture(room, router, weights.experts(mlps), shared)
 
 
-def _gated(weights: Weights, name: str, names: ExpertNames = PLAIN) -> GatedMLP:
-    up = weights.projection([f"{name}.{names.gate}.weight", f"{name}.{names.up}.weight"])
-    return GatedMLP(name, up, weights.projection([f"{name}.{names.down}.weight"]))
+def _gated(spec: ModelSpec, weights: Weights, name: str, names: ExpertNames = PLAIN) -> GatedMLP:
+    gate, up, down = (f"{name}.{part}" for part in (names.gate, names.up, names.down))
+    return GatedMLP(
+        name=name,
+        gate_up=weights.projection([f"{gate}.weight", f"{up}.weight"]),
+        down=weights.projection([f"{down}.weight"]),
+        act=spec.hidden_act,
+        biases=_biases(weights, [gate, up, down], spec.mlp_bias),
+    )
+
+
+def _biases(weights: Weights, names: Sequence[str], wanted: bool) -> tuple[FloatArray, ...]:
+    return tuple(weights.raw(f"{name}.bias") for name in names) if wanted else ()
 
 
 def load_original(source: Source) -> Model:

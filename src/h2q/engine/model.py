@@ -1,8 +1,8 @@
 """The decoder: embedding, layers, final norm, head. A family is a list of tensors plus its one
 difference.
 
-All have rotary positions and norms before attention and MLP (llama, Touvron et al. 2023). Attention
-is grouped-query or latent, the MLP one or a mixture of experts.
+All are llamas at heart (Touvron et al. 2023): norms before, attention with rotary positions,
+grouped or through a latent, a gated MLP or a choice of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from h2q import kernels
 from h2q.core.architecture import HEAD_INPUT
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
-from h2q.engine.block import Layer, run_layer
-from h2q.engine.cache import Cache
+from h2q.engine.block import Layer, entering, leaving, run_layer
+from h2q.engine.cache import Attending, Cache
 from h2q.engine.positions import Positions
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
 
@@ -57,23 +57,41 @@ class Model:
         batch, length = tokens.shape
         require_tokens(tokens, self.spec)
         cache.reserve(length)
-        positions = Positions.of(self.spec, cache.length, batch, length)
-        x = self.embedding(tokens.reshape(-1))
-        self._show(-1, x)
-        for index, layer in enumerate(self.layers):
-            x = run_layer(self.spec, layer, x, cache, index, positions, self.observer)
-            self._show(index, x)
+        positions = np.tile(np.arange(cache.length, cache.length + length), batch)
+        x = self.hidden(tokens.reshape(-1), positions, cache)
         cache.length += length
         if last:
             x = np.ascontiguousarray(x.reshape(batch, length, -1)[:, -1])
         return np.asarray(self.logits(x).reshape(batch, -1, self.spec.vocab_size))
+
+    def step(
+        self,
+        tokens: TokenArray,
+        positions: TokenArray,
+        cache: Attending,
+        wanted: npt.NDArray[np.int64],
+    ) -> FloatArray:
+        """Logits after the `wanted` rows: float32 (len(wanted), vocab_size). tokens, positions:
+        int64 (rows,), of any streams; the cache knows which.
+        """
+        return self.logits(np.ascontiguousarray(self.hidden(tokens, positions, cache)[wanted]))
+
+    def hidden(self, tokens: TokenArray, positions: TokenArray, cache: Attending) -> FloatArray:
+        """The stream after the last layer: float32 (rows, width)."""
+        angles = Positions.at(self.spec, positions)
+        x = entering(self.spec, self.embedding(tokens))
+        self._show(-1, x)
+        for index, layer in enumerate(self.layers):
+            x = run_layer(self.spec, layer, x, cache, index, angles, self.observer)
+            self._show(index, x)
+        return x
 
     def logits(self, x: FloatArray) -> FloatArray:
         """Final norm and head: float32 (T, width) to (T, vocab_size)."""
         x = kernels.rms_norm(x, self.norm, self.spec.rms_norm_eps)
         if self.observer is not None:
             self.observer(HEAD_INPUT, x)
-        return self.head(x)[0]
+        return leaving(self.spec, self.head(x)[0])
 
     def _show(self, layer: int, x: FloatArray) -> None:
         if self.hidden_observer is not None:

@@ -64,10 +64,19 @@ class Apply:
         if self.observer is not None:
             self.observer(reads, x)
 
-    def __call__(self, reads: str, projection: Projection, x: FloatArray) -> list[FloatArray]:
-        """The projection's answers, once its input was shown."""
+    def __call__(
+        self,
+        reads: str,
+        projection: Projection,
+        x: FloatArray,
+        biases: Sequence[FloatArray] = (),
+    ) -> list[FloatArray]:
+        """The projection's answers, once its input was shown; biases: one for each, or none."""
         self.show(reads, x)
-        return projection(x)
+        answers = projection(x)
+        if not biases:
+            return answers
+        return [answer + bias for answer, bias in zip(answers, biases, strict=True)]
 
 
 class DenseProjection:

@@ -7,12 +7,16 @@ H2Q_KERNEL does so for a whole process. Without the extension the twins do the w
 """
 
 from h2q.kernels.operations import (
+    add_rms_norm,
     attention,
     decode_plane,
     encode_plane,
     gather_rows,
+    geglu,
+    log_softmax_top,
     matmul_dense,
     matmul_planes,
+    project,
     quantize,
     rms_norm,
     rope,
@@ -21,6 +25,7 @@ from h2q.kernels.operations import (
     swiglu,
     unrotate,
 )
+from h2q.kernels.paged import attend_pages, store_attend, store_pages
 from h2q.kernels.paths import (
     NUMPY,
     available,
@@ -32,9 +37,13 @@ from h2q.kernels.paths import (
     threads,
     using,
 )
+from h2q.kernels.prepared import PlaneStack
 
 __all__ = [
     "NUMPY",
+    "PlaneStack",
+    "add_rms_norm",
+    "attend_pages",
     "attention",
     "available",
     "cores",
@@ -42,16 +51,21 @@ __all__ = [
     "encode_plane",
     "features",
     "gather_rows",
+    "geglu",
     "load_error",
+    "log_softmax_top",
     "matmul_dense",
     "matmul_planes",
     "path",
+    "project",
     "quantize",
     "rms_norm",
     "rope",
     "rotate",
     "rotate_quantize",
     "set_threads",
+    "store_attend",
+    "store_pages",
     "swiglu",
     "threads",
     "unrotate",

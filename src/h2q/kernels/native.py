@@ -19,6 +19,10 @@ from h2q.core.attention import AttentionRule
 from h2q.core.errors import Cancelled, KernelError
 from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import Rotation
+from h2q.kernels.prepared import PlaneStack
+from h2q.kernels.twins import add_rms_norm, geglu, log_softmax_top
+
+__all__ = ["add_rms_norm", "geglu", "log_softmax_top"]  # until the extension has them
 
 FloatArray = npt.NDArray[np.float32]
 DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
@@ -130,6 +134,14 @@ def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArr
     stack = _stack(planes)
     _call(_native.matmul_planes, activations.codes, activations.scale, activations.sums, stack, out)
     return out
+
+
+def project(
+    x: FloatArray, rotation: Rotation, stacks: Sequence[PlaneStack]
+) -> tuple[FloatArray, ...]:
+    """See h2q.kernels.twins.project."""
+    inputs = rotate_quantize(x, rotation)
+    return tuple(matmul_planes(inputs, stack.planes) for stack in stacks)
 
 
 def matmul_dense(x: FloatArray, weights: DenseArray) -> FloatArray:

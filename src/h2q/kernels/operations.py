@@ -14,6 +14,7 @@ from h2q.core.attention import AttentionRule
 from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import Rotation
 from h2q.kernels.paths import implementation
+from h2q.kernels.prepared import PlaneStack
 
 FloatArray = npt.NDArray[np.float32]
 DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
@@ -121,4 +122,39 @@ def attention(
 def swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
     """silu(gate) * up: float32 (T, n)."""
     out: FloatArray = implementation().swiglu(gate, up)
+    return out
+
+
+def geglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """gelu(gate) * up, the tanh form: float32 (T, n)."""
+    out: FloatArray = implementation().geglu(gate, up)
+    return out
+
+
+def add_rms_norm(
+    x: FloatArray, delta: FloatArray, weight: FloatArray, eps: float
+) -> tuple[FloatArray, FloatArray]:
+    """x + delta and its root-mean-square normalisation, float32 (T, n) each."""
+    out: tuple[FloatArray, FloatArray] = implementation().add_rms_norm(x, delta, weight, eps)
+    return out
+
+
+def project(
+    x: FloatArray, rotation: Rotation, stacks: Sequence[PlaneStack]
+) -> tuple[FloatArray, ...]:
+    """Several matrices that read one input, rotated and rounded once: float32 (T, rows) for each.
+    Raises KernelError when a value is not finite.
+    """
+    out: tuple[FloatArray, ...] = implementation().project(x, rotation, stacks)
+    return out
+
+
+def log_softmax_top(
+    logits: FloatArray, k: int
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]:
+    """Log of the sum of exponentials, entropy, the k best ids and their log-probabilities: float32
+    (T,), (T,), int64 (T, k), float32 (T, k). Raises KernelError where logits make no distribution.
+    """
+    out: tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]
+    out = implementation().log_softmax_top(logits, k)
     return out

@@ -1,13 +1,12 @@
 """The NumPy twin of every float operation, in the order of additions that the native form keeps
 (docs/format.md is not concerned: nothing here touches a file). Plane operations have their twins in
-`codec`, rotations in `geometry`.
-
-Sums run over LANES accumulators, lane j taking elements j, LANES + j, ...; then the lanes are added
-as a tree. That order is what a vector unit of any width up to 512 bits can reproduce exactly, so
-both forms give the same bits.
+`codec`, rotations in `geometry`, attention over pages in `paged_twins`. Sums run in lane order
+(`sums`), so that both forms give the same bits.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +16,24 @@ from h2q.codec.decode import decode_plane, gather_rows, matmul_planes
 from h2q.codec.encode import encode_plane
 from h2q.codec.planes import Activations, from_bfloat16
 from h2q.core.attention import AttentionRule
+from h2q.core.errors import KernelError
 from h2q.geometry.rotation import Rotation, rotate, unrotate
+from h2q.kernels.prepared import PlaneStack
+from h2q.kernels.sums import ONE, exp, lane_sum, log
 
 __all__ = [
+    "add_rms_norm",
     "attention",
     "decode_plane",
     "encode_plane",
     "exp",
     "gather_rows",
+    "geglu",
     "lane_sum",
+    "log_softmax_top",
     "matmul_dense",
     "matmul_planes",
+    "project",
     "quantize",
     "rms_norm",
     "rope",
@@ -39,50 +45,20 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float32]
 
-LANES = 16
-_ONE = np.float32(1)
-
-
-def lane_sum(x: FloatArray) -> FloatArray:
-    """Sum over the last axis in lane order: float32 (..., n) to (...)."""
-    rest = -x.shape[-1] % LANES
-    if rest:
-        x = np.concatenate([x, np.zeros((*x.shape[:-1], rest), np.float32)], axis=-1)
-    total = np.zeros((*x.shape[:-1], LANES), np.float32)
-    for begin in range(0, x.shape[-1], LANES):
-        total = total + x[..., begin : begin + LANES]
-    half = LANES // 2
-    while half:
-        total = total[..., :half] + total[..., half:]
-        half //= 2
-    return np.asarray(total[..., 0], np.float32)
-
-
-def exp(x: FloatArray) -> FloatArray:
-    """exp(x) to about one unit in the last place, x clamped to [-87, 88] (Cephes expf polynomial,
-    Moshier).
-    """
-    f = np.float32
-    x = np.maximum(np.minimum(x, f(88)), f(-87))
-    n = np.rint(x * f(1.44269504))
-    r = (x - n * f(0.693359375)) - n * f(-2.12194440e-4)
-    p = np.full_like(r, 1.9875691500e-4)
-    for coefficient in (
-        1.3981999507e-3,
-        8.3334519073e-3,
-        4.1665795894e-2,
-        1.6666665459e-1,
-        5.0000001201e-1,
-    ):
-        p = p * r + f(coefficient)
-    p = ((p * (r * r)) + r) + _ONE
-    power = ((n.astype(np.int32) + 127) << 23).view(np.float32)
-    return np.asarray(p * power, np.float32)
-
 
 def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
     """rotate, then quantize: float32 (T, width). Raises KernelError when a value is not finite."""
     return quantize(rotate(x, rotation))
+
+
+def project(
+    x: FloatArray, rotation: Rotation, stacks: Sequence[PlaneStack]
+) -> tuple[FloatArray, ...]:
+    """rotate_quantize, then matmul_planes with every stack: float32 (T, width) to one float32 (T,
+    rows) per stack. Raises KernelError when a value is not finite.
+    """
+    inputs = rotate_quantize(x, rotation)
+    return tuple(matmul_planes(inputs, stack.planes) for stack in stacks)
 
 
 def matmul_dense(
@@ -101,8 +77,16 @@ def matmul_dense(
 def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
     """x / sqrt(mean(x^2) + eps) * weight, float32 (T, n) (Zhang and Sennrich 2019)."""
     mean = lane_sum(x * x) / np.float32(x.shape[-1])
-    inverse = _ONE / np.sqrt(mean + np.float32(eps))
+    inverse = ONE / np.sqrt(mean + np.float32(eps))
     return np.asarray((x * inverse[..., None]) * weight, np.float32)
+
+
+def add_rms_norm(
+    x: FloatArray, delta: FloatArray, weight: FloatArray, eps: float
+) -> tuple[FloatArray, FloatArray]:
+    """x + delta and its rms_norm, each float32 (T, n)."""
+    total = x + delta
+    return total, rms_norm(total, weight, eps)
 
 
 def rope(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
@@ -141,7 +125,7 @@ def attention(
         scores = lane_sum(q[:, t, :, None, :] * keys) * np.float32(rule.scale)
         if rule.softcap:
             cap = np.float32(rule.softcap)
-            scores = cap * (_ONE - np.float32(2) / (exp(scores / cap * np.float32(2)) + _ONE))
+            scores = cap * (ONE - np.float32(2) / (exp(scores / cap * np.float32(2)) + ONE))
         best = scores.max(axis=-1)
         if sinks is not None:
             best = np.maximum(best, sinks)
@@ -158,4 +142,38 @@ def attention(
 
 def swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
     """silu(gate) * up, float32 (T, n) (Shazeer 2020)."""
-    return np.asarray(gate / (_ONE + exp(-gate)) * up, np.float32)
+    return np.asarray(gate / (ONE + exp(-gate)) * up, np.float32)
+
+
+def geglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """gelu(gate) * up with the tanh form of the Gaussian error linear unit, float32 (T, n)
+    (Hendrycks and Gimpel 2016): (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), u = sqrt(2 / pi) (gate +
+    0.044715 gate^3). Gates are taken as within +-1e4, where the unit is straight.
+    """
+    g = np.maximum(np.minimum(gate, np.float32(1e4)), np.float32(-1e4))
+    u = (g + (g * g) * g * np.float32(0.044715)) * np.float32(0.79788456)
+    return np.asarray(gate / (ONE + exp(u * np.float32(-2))) * up, np.float32)
+
+
+def log_softmax_top(
+    logits: FloatArray, k: int
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]:
+    """Of logits float32 (T, n), n at least k: log of the sum of exponentials (T,), entropy in nats
+    (T,), the k largest, int64 (T, k), the lower id first where they are equal, and their
+    log-probabilities (T, k). -inf forbids an entry. Raises KernelError for NaN, for +inf, and where
+    all are forbidden.
+    """
+    if not 1 <= k <= logits.shape[1]:
+        raise KernelError(f"The top {k} of {logits.shape[1]} entries cannot be given.")
+    best = logits.max(axis=1, initial=-np.inf)
+    if not np.isfinite(best).all():
+        raise KernelError("The logits contain NaN or infinity, or forbid everything.")
+    below = np.maximum(logits - best[:, None], np.float32(-87))
+    weights = exp(below)
+    norm = lane_sum(weights)
+    high = log(norm)
+    entropy = high - lane_sum(weights * below) / norm
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :k].astype(np.int64)
+    total = best + high
+    top = np.take_along_axis(logits, order, axis=1) - total[:, None]
+    return total, entropy, order, top

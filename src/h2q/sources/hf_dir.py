@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from h2q.core.architecture import TensorSpec, tensors
+from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError
 from h2q.core.files import read_bounded
 from h2q.core.safetensors_header import TensorEntry, read_header, read_json
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
 from h2q.sources.latent_order import half_split

@@ -1,0 +1,68 @@
+"""One step's rows, of any number of streams, each at its own position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q import kernels
+from h2q.codec.pages import PAGE
+from h2q.core.attention import AttentionRule
+from h2q.engine.page_pool import PagePool
+from h2q.engine.stream import Stream
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens of `stream` from position `begin` on; its pages must reach their end."""
+
+    stream: Stream
+    begin: int
+    count: int
+
+
+class Rows:
+    """Rows of some spans, in their order: what a model attends with.
+
+    tokens and positions: int64 (rows,); last: int64 (spans,), the row that ends each span.
+    """
+
+    def __init__(self, pool: PagePool, spans: Sequence[Span]) -> None:
+        self.pool = pool
+        counts = [span.count for span in spans]
+        self.last = np.cumsum(counts) - 1
+        self.tokens = _joined([s.stream.tokens[s.begin : s.begin + s.count] for s in spans])
+        self.positions = _joined([range(s.begin, s.begin + s.count) for s in spans])
+        self._slots = _joined([s.stream.slots(s.begin, s.count) for s in spans])
+        self._streams = np.repeat(np.arange(len(spans), dtype=np.int32), counts)
+        gone = np.repeat([s.stream.dropped * PAGE for s in spans], counts)
+        self._seen = (self.positions + 1 - gone).astype(np.int32)
+        longest = max(len(s.stream.pages) for s in spans)
+        self._tables = np.zeros((len(spans), longest), np.int32)
+        for row, span in zip(self._tables, spans, strict=True):
+            row[: len(span.stream.pages)] = span.stream.pages
+
+    def attend(
+        self,
+        layer: int,
+        q: FloatArray,
+        k: FloatArray,
+        v: FloatArray,
+        rule: AttentionRule,
+        sinks: FloatArray | None = None,
+    ) -> FloatArray:
+        """See Attending: keys and values go into the pages, then every row looks at its stream's
+        positions up to its own.
+        """
+        pages = self.pool.layers[layer]
+        kernels.store_pages(pages, k, v, self._slots)
+        return kernels.attend_pages(q, pages, self._tables, self._streams, self._seen, rule, sinks)
+
+
+def _joined(parts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    return np.fromiter((item for part in parts for item in part), np.int64)
