@@ -41,12 +41,50 @@ LATENT: dict[str, Any] = {
     "qk_rope_head_dim": 8,
     "v_head_dim": 10,
 }
+YARN: dict[str, Any] = {
+    "type": "yarn",
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 4,
+    "beta_slow": 1,
+}
 # Name: (model_type, fields of its config.json).
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("mixtral", {**SMALL, "num_local_experts": 5, "num_experts_per_tok": 2}),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {
+            **SMALL,
+            "head_dim": 12,
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 20,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "qwen3_moe_plain": (
+        "qwen3_moe",
+        {
+            **SMALL,
+            "head_dim": 8,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 20,
+            "norm_topk_prob": False,
+            "decoder_sparse_step": 2,
+        },
+    ),
     "deepseek_v2_lite": (
         "deepseek_v2",
-        {**LATENT, "n_shared_experts": 2, "topk_method": "greedy", "routed_scaling_factor": 1.0},
+        {
+            **LATENT,
+            "n_shared_experts": 2,
+            "topk_method": "greedy",
+            "routed_scaling_factor": 1.0,
+            "rope_scaling": {**YARN, "mscale": 0.707, "mscale_all_dim": 0.707},
+        },
     ),
     "deepseek_v2": (
         "deepseek_v2",
@@ -72,6 +110,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "topk_group": 2,
             "norm_topk_prob": True,
             "routed_scaling_factor": 2.5,
+            "rope_scaling": {**YARN, "mscale": 1.2, "mscale_all_dim": 1.0},
         },
     ),
 }

@@ -9,11 +9,9 @@ from typing import Any
 
 from h2q.core.errors import SourceError, SpecError
 from h2q.core.specs import ModelSpec
-from h2q.sources.hf_experts import EXPERT_FAMILIES, read_experts, read_latent
+from h2q.sources.hf_families import FAMILIES, Family, activation, refuse_unknown
+from h2q.sources.hf_rope import read_rope
 
-FAMILIES = {name: name for name in ("llama", *EXPERT_FAMILIES)}
-DEFAULT_THETA = 10_000.0  # where a config names none
-DEFAULT_THETAS = {"mixtral": 1_000_000.0}
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -32,56 +30,63 @@ def model_spec(config: Mapping[str, Any], stops: object, where: str) -> ModelSpe
             where=where,
             fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
         )
-    _refuse_unsupported(config, where)
+    family = FAMILIES[kind]
+    refuse_unknown(config, family, where)
     if missing := [name for name in SIZES if name not in config]:
         raise SourceError(f"The config lacks {', '.join(missing)}.", where=where)
-    heads, width = config["num_attention_heads"], config["hidden_size"]
-    rope = config.get("rope_parameters")
-    theta = config.get("rope_theta", rope.get("rope_theta") if isinstance(rope, dict) else None)
+    config = {**(family.defaults or {}), **config}
     try:
-        experts, latent = read_experts(config, where), read_latent(config, where)
+        config = family.prepare(config) if family.prepare else config
+        return _spec(config, family, stops, where)
     except SpecError as error:
         raise SourceError(error.what, where=where, fix="The config contradicts itself.") from error
-    head_dim = latent.qk_head_dim if latent else config.get("head_dim")
-    if head_dim is None:
-        sound = isinstance(heads, int) and isinstance(width, int) and heads > 0
-        if not sound or width % heads:
-            raise SourceError(f"Width {width!r} does not split into {heads!r} heads.", where=where)
-        head_dim = width // heads
-    try:
-        return ModelSpec(
-            family=FAMILIES[kind],
-            **{name: config[name] for name in SIZES},
-            num_key_value_heads=heads if latent else config.get("num_key_value_heads") or heads,
-            head_dim=head_dim,
-            max_position_embeddings=config.get("max_position_embeddings", 2048),
-            rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-            rope_theta=DEFAULT_THETAS.get(kind, DEFAULT_THETA) if theta is None else theta,
-            tie_word_embeddings=config.get("tie_word_embeddings", False),
-            bos_token_id=config.get("bos_token_id"),
-            eos_token_ids=_ids(config.get("eos_token_id"), stops),
-            experts=experts,
-            latent=latent,
-        )
-    except SpecError as error:
-        raise SourceError(error.what, where=where, fix="The config contradicts itself.") from error
+    except SourceError as error:
+        raise error.at(where) from error
 
 
-def _refuse_unsupported(config: Mapping[str, Any], where: str) -> None:
-    rope = config.get("rope_parameters")
-    scaling = config.get("rope_scaling") or (rope if isinstance(rope, dict) else None)
-    kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else None
-    found = {
-        "attention_bias": bool(config.get("attention_bias")),
-        "sliding_window": config["model_type"] == "mixtral" and bool(config.get("sliding_window")),
-        "mlp_bias": bool(config.get("mlp_bias")),
-        "rope_scaling": kind not in (None, "default"),
-        "hidden_act": config.get("hidden_act", "silu") not in ("silu", "swish"),
-    }
-    if bad := [name for name, present in found.items() if present]:
-        raise SourceError(
-            f"The config asks for what this version cannot run: {', '.join(bad)}.", where=where
-        )
+def _spec(config: Mapping[str, Any], family: Family, stops: object, where: str) -> ModelSpec:
+    rope = read_rope(config, family.theta, family.local, where)
+    head_dim = _head_dim(config, where)
+    context = config.get("max_position_embeddings", 2048)
+    shared = config.get("num_key_value_heads") or config["num_attention_heads"]
+    return ModelSpec(
+        family=family.name,
+        **{name: config[name] for name in SIZES},
+        num_key_value_heads=shared,
+        head_dim=head_dim,
+        max_position_embeddings=min(context, rope.context) if rope.context else context,
+        rms_norm_eps=config.get("rms_norm_eps", 1e-6),
+        rope_theta=rope.theta,
+        tie_word_embeddings=config.get("tie_word_embeddings", False),
+        bos_token_id=config.get("bos_token_id"),
+        eos_token_ids=_ids(config.get("eos_token_id"), stops),
+        rope_scaling=rope.scaling,
+        rotary_dim=_rotary_dim(rope.partial, head_dim, where),
+        rope_local_base_freq=rope.local,
+        hidden_act=activation(config, family),
+        **family.read(config),
+    )
+
+
+def _head_dim(config: Mapping[str, Any], where: str) -> Any:
+    heads, width, head_dim = (
+        config.get(name) for name in ("num_attention_heads", "hidden_size", "head_dim")
+    )
+    if head_dim is not None:
+        return head_dim
+    sound = isinstance(heads, int) and isinstance(width, int) and heads > 0
+    if not sound or width % heads:  # type: ignore[operator]
+        raise SourceError(f"Width {width!r} does not split into {heads!r} heads.", where=where)
+    return width // heads  # type: ignore[operator]
+
+
+def _rotary_dim(share: object, head_dim: object, where: str) -> int:
+    """Dimensions that are turned; 0 for all."""
+    sound = isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1
+    if not sound or not isinstance(head_dim, int):
+        raise SourceError("partial_rotary_factor must be above 0 and at most 1.", where=where)
+    turned = int(head_dim * share)  # type: ignore[operator]
+    return 0 if turned == head_dim else turned
 
 
 def _ids(*values: object) -> tuple[int, ...]:

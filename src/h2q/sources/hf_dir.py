@@ -19,6 +19,7 @@ from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
+from h2q.sources.hf_tensors import norm_offset, refuse_strangers, split_joined
 from h2q.sources.latent_order import half_split
 from h2q.sources.source import TEMPLATE_LIMIT, require_template
 
@@ -32,18 +33,18 @@ FLOATS: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-DTYPES = {**FLOATS, **dict.fromkeys(TABLES, np.dtype("u1"))}
+STORED = {**FLOATS, **dict.fromkeys(TABLES, np.dtype("u1"))}
 
 
 @dataclass(frozen=True)
-class Stored:
+class Form:
     """How weights are stored: as fp8, or None; whether rotary dimensions lie in pairs."""
 
     float8: Float8 | None
     in_pairs: bool
 
 
-def read_config(folder: Path) -> tuple[ModelSpec, Stored]:
+def read_config(folder: Path) -> tuple[ModelSpec, Form]:
     """What config.json and generation_config.json say about a model and its weights. Raises
     SourceError.
     """
@@ -53,8 +54,8 @@ def read_config(folder: Path) -> tuple[ModelSpec, Stored]:
     if generation.is_file():
         stops = read_json(generation, CONFIG_LIMIT, SourceError).get("eos_token_id")
     spec = model_spec(config, stops, "config.json")
-    in_pairs = spec.latent is not None and config.get("rope_interleave", True) is True
-    return spec, Stored(read_float8(config, "config.json"), in_pairs)
+    in_pairs = spec.latent is not None and config.get("rope_interleave", True) is not False
+    return spec, Form(read_float8(config, "config.json"), in_pairs)
 
 
 def read_index(path: Path) -> list[str]:
@@ -84,8 +85,8 @@ class HFDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.spec, stored = read_config(path)
-        self._float8, self._in_pairs = stored.float8, stored.in_pairs
+        self.spec, form = read_config(path)
+        self._float8, self._in_pairs = form.float8, form.in_pairs
         self.tokenizer_path = path / "tokenizer.json"
         if not self.tokenizer_path.is_file():
             raise SourceError(
@@ -100,9 +101,12 @@ class HFDirectory:
                 if name in self._entries:
                     raise SourceError(f"{name} is stored twice.", where=shard.name)
                 self._entries[name] = shard, entry
+        self._entries = split_joined(self.spec, self._entries)
         self._grids: dict[str, tuple[str, tuple[int, int]]] = {}
-        for tensor in tensors(self.spec):
+        table = tensors(self.spec)
+        for tensor in table:
             self._require(tensor)
+        refuse_strangers(self.spec, self._entries, {tensor.name for tensor in table})
         self._tie_unproven = self.spec.tie_word_embeddings and HEAD in self._entries
 
     @property
@@ -136,6 +140,8 @@ class HFDirectory:
                 scale(wide, factors, grid)
             if not np.isfinite(wide).all():
                 raise self._damaged(name, "leaves the range of float32 when scaled")
+        if offset := norm_offset(self.spec, name):
+            wide += np.float32(offset)
         if self._in_pairs and self.spec.latent is not None:
             return half_split(self.spec.latent, name, wide)
         return wide
@@ -165,7 +171,7 @@ class HFDirectory:
     def _widened(self, name: str) -> FloatArray:
         """Stored values as float32, all finite, before scaling."""
         path, entry = self._entries[name]
-        kind = DTYPES[entry.dtype]
+        kind = STORED[entry.dtype]
         try:
             count = (entry.end - entry.begin) // kind.itemsize
             stored = np.fromfile(path, kind, count, offset=entry.begin)
@@ -228,11 +234,11 @@ class HFDirectory:
                 where=tensor.name,
                 fix="config.json and weights do not belong together.",
             )
-        if entry.dtype not in DTYPES:
+        if entry.dtype not in STORED:
             raise SourceError(
                 f"The element type {entry.dtype} is not supported.",
                 where=tensor.name,
-                fix=f"Supported: {', '.join(DTYPES)}.",
+                fix=f"Supported: {', '.join(STORED)}.",
             )
         self._require_scales(tensor.name, entry)
 
