@@ -40,6 +40,19 @@ class Projection(Protocol):
         ...
 
 
+class HeldMatrix(Protocol):
+    """One matrix that is used as it is, not only multiplied by its input."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """float32 (rows, cols), the same array as long as it has not changed. x: float32 (T, cols),
+        what it would be multiplied by.
+        """
+        ...
+
+
 class Apply:
     """Projections, with an observer that is shown what each is multiplied by."""
 
@@ -121,6 +134,40 @@ class PlaneProjection:
         for index, name in enumerate(self._names):
             if name in planes:
                 self._stacks[index] = kernels.PlaneStack(planes[name])
+
+
+class DenseMatrix:
+    """An original matrix, float32."""
+
+    def __init__(self, name: str, weights: FloatArray) -> None:
+        self.names, self.weights = (name,), weights
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        return self.weights
+
+
+class PlaneMatrix:
+    """A matrix decoded from its planes and rotated back, again whenever it has others."""
+
+    def __init__(self, name: str, planes: tuple[Plane, ...], rotation: Rotation) -> None:
+        self.rotation = rotation
+        self._name, self._planes = name, planes
+        self._decoded: FloatArray | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self._name,)
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        if self._decoded is None:
+            rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
+            self._decoded = kernels.unrotate(rows, self.rotation)
+        return self._decoded
+
+    def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+        """Other planes, where its name is among them; between two tokens."""
+        if self._name in planes:
+            self._planes, self._decoded = planes[self._name], None
 
 
 class Joined:

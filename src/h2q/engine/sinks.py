@@ -39,9 +39,11 @@ def turn_sinks(model: Model, pool: PagePool, source: int, target: int, shift: in
     forward: rotary positions add up (Su et al. 2021).
     """
     angles = Positions.at(model.spec, np.full(PAGE, shift, np.int64), plain=True)
-    places = np.arange(PAGE, dtype=np.int64)
+    places, latent = np.arange(PAGE, dtype=np.int64), model.spec.latent
     for layer, pages in enumerate(pool.layers):
         keys, values = read_pages(pages, source * PAGE + places)
         mine = angles.of_layer(model.spec, layer)
-        turned = keys if mine is None else mine.turn(keys)
-        kernels.store_pages(pages, turned, values, target * PAGE + places)
+        if mine is not None:
+            begin = 0 if latent is None else latent.kv_lora_rank  # latents are not turned
+            keys[..., begin:] = mine.turn(np.ascontiguousarray(keys[..., begin:]))
+        kernels.store_pages(pages, keys, values, target * PAGE + places)
