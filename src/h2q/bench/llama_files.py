@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, TokenType
 
-from h2q.core.architecture import TensorSpec, head_name, tensors
+from h2q.core.architecture import head_name, tensors
 from h2q.core.disk import replacement, writing
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.gguf_names import gguf_name
 
 PIECE = 1 << 20  # words drawn at a time

@@ -15,8 +15,9 @@ from h2q.bench.materials import PIECE, aligned
 from h2q.codec.constants import LANES, LEVELS
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane, to_bfloat16
-from h2q.core.architecture import HEAD, TensorSpec, coded, head_name, tensors
+from h2q.core.architecture import HEAD, coded, head_name, tensors
 from h2q.core.specs import ModelSpec, PlaneSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.engine.load import PlaneWeights, build
 from h2q.engine.model import Model
 
