@@ -18,6 +18,8 @@ from typing import Any
 
 from h2q import kernels
 from h2q.bench import engine_rows as rows
+from h2q.bench.engine_bench import Bench
+from h2q.bench.engine_costs import draft_rows, memory_rows, outside_rows
 from h2q.bench.engine_drafts import accepted
 from h2q.bench.engine_memory import measured
 from h2q.bench.engine_runs import Lengths
@@ -83,7 +85,7 @@ def bench_engine(
         if library is not None and mixes:
             peers = stack.enter_context(_peers(library, options, mixes, lengths, progress))
         goals = options.shape == DEFAULT_SHAPE
-        bench = rows.Bench(RandomWeights(spec), lengths, options.repeats, goals, peers)
+        bench = Bench(RandomWeights(spec), lengths, options.repeats, goals, peers)
         neighbours = Neighbours()
         for index, group in enumerate(options.groups):
             progress(Progress("bench engine", index, len(options.groups)))
@@ -94,17 +96,17 @@ def bench_engine(
             elif group == "streams":
                 found += rows.stream_rows(bench)
             elif group == "outside":
-                found += rows.outside_rows(bench)
+                found += outside_rows(bench)
                 document["native"] = bench.profile
             elif group == "memory":
                 began = time.perf_counter()
                 memory = measured(options.shape, lengths.prefill, lengths.context)
                 document["memory"] = {**asdict(memory), "above": memory.above}
-                found += rows.memory_rows(bench, memory, time.perf_counter() - began)
+                found += memory_rows(bench, memory, time.perf_counter() - began)
             else:
                 said = accepted(options.crystal, TRIAL_AHEADS if trial else AHEADS, progress)
                 document["drafts"] = asdict(said)
-                found += rows.draft_rows(bench, said.tokens)
+                found += draft_rows(bench, said.tokens)
         progress(Progress("bench engine", len(options.groups), len(options.groups)))
         document["busy_elsewhere"] = neighbours.share()
     return {**document, "results": {row.name: row.document() for row in found}}

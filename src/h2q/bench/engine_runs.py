@@ -63,6 +63,7 @@ class Engine:
     def __init__(self, model: Model, positions: int, streams: int = 1) -> None:
         self.model = model
         self.pool = PagePool(model.spec, (-(-positions // PAGE) + 1) * streams)
+        self.decode([(3,)], 1)  # whatever comes first pays for pages and prepared planes
 
     def prefill(self, prompt: Prompt) -> float:
         """Seconds to read a prompt and choose the first token."""
@@ -107,16 +108,14 @@ def end(scheduler: Scheduler, streams: int) -> None:
         scheduler.cancel(stream)
 
 
-def in_turns(runs: Mapping[str, Run], repeats: int, warm: bool = True) -> dict[str, Timing]:
+def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, Timing]:
     """Each run `repeats` times, in turns, the order reversed from round to round; a run returns
-    its own seconds. `warm` gives each one more at first that does not count.
+    its own seconds. What is run must be warm: the first of all pays for scratch memory and pages.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     order = list(runs.items())
-    for turn in range(repeats + warm):
+    for turn in range(repeats):
         for name, run in order if turn % 2 == 0 else reversed(order):
             time.sleep(REST)
-            seconds = run()
-            if turn >= warm:
-                times[name].append(seconds)
+            times[name].append(run())
     return {n: Timing(min(t), statistics.median(t), len(t)) for n, t in times.items()}

@@ -62,6 +62,7 @@ class LlamaPeer:
             raise ResourceError("llama.cpp makes no context of this size.", where=path.name)
         self._memory = api.llama_get_memory(self._context)
         self._size = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model)))
+        self.decode([3], 1)  # whatever comes first pays for pages
 
     def prefill(self, prompt: Sequence[int]) -> float:
         """Seconds to read a prompt and choose the first token."""
