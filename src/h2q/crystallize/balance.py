@@ -6,9 +6,10 @@ and down (what the gate multiplies is not bent; biases of v and up are scaled wi
 holds for every family here: what else they do to a stream, queries or keys stays as it is.
 
 Models come with any such scales, some with channels hundreds of times louder than others; those
-drown the rest in the moments that shape coding, and in the int8 inputs of the kernels. Here each pair is put into the middle: writer and
-reader of a channel get the same norm. The result does not depend on the scales that were found, so
-all twins of a model become one. (Cross-layer equalization, Nagel et al. 2019.)
+drown the rest in the moments that shape coding, and in the int8 inputs of the kernels. Here each
+pair is put into the middle: writer and reader of a channel get the same norm. The result does not
+depend on the scales that were found, so all twins of a model become one. (Cross-layer equalization,
+Nagel et al. 2019.)
 """
 
 from __future__ import annotations
