@@ -45,16 +45,22 @@ class Part:
 
 
 FAMILIES = (
+    "deepseek_v2",
+    "deepseek_v3",
     "gemma2",
     "gemma3",
     "granite",
     "llama",
     "mistral",
+    "mixtral",
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen3_moe",
     "smollm3",
 )
+WITH_EXPERTS = ("deepseek_v2", "deepseek_v3", "mixtral", "qwen3_moe")
+WITH_LATENT = ("deepseek_v2", "deepseek_v3")
 
 
 def tensors(spec: ModelSpec) -> list[TensorSpec]:
@@ -64,6 +70,10 @@ def tensors(spec: ModelSpec) -> list[TensorSpec]:
             f"The model family {brief(spec.family)} is not supported.",
             fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
         )
+    for name, wanted in (("experts", WITH_EXPERTS), ("latent", WITH_LATENT)):
+        if (getattr(spec, name) is not None) != (spec.family in wanted):
+            holds = "lacks" if spec.family in wanted else "has"
+            raise SpecError(f"The description of a {spec.family} model {holds} {name}.")
     width = spec.hidden_size
     out = [TensorSpec(EMBEDDING, (spec.vocab_size, width), "embedding", HEAD_INPUT)]
     for index in range(spec.num_hidden_layers):

@@ -1,19 +1,71 @@
-"""Tensors of a layer's MLP: one gated MLP."""
+"""Tensors of a layer's MLP: one gated MLP, or experts behind a router.
+
+The router stays as it is: it is below a hundredth of its layer, and where two experts are nearly
+even its rounding would send tokens elsewhere. Experts that see few tokens are coded like the rest.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec, bias, linear
 
 
-def mlp_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
-    """The MLP of layer `index`, in the order it is used."""
-    name, width, inner = f"model.layers.{index}.mlp", spec.hidden_size, spec.intermediate_size
-    matrices = [
-        linear(f"{name}.gate_proj", inner, width, f"{name}.in"),
-        linear(f"{name}.up_proj", inner, width, f"{name}.in"),
-        linear(f"{name}.down_proj", width, inner, f"{name}.out", not spec.post_norms),
+@dataclass(frozen=True)
+class ExpertNames:
+    """How a family calls the room of its experts and an expert's gate, up and down."""
+
+    room: str
+    gate: str
+    up: str
+    down: str
+
+
+PLAIN = ExpertNames("mlp", "gate_proj", "up_proj", "down_proj")
+NAMES = {"mixtral": ExpertNames("block_sparse_moe", "w1", "w3", "w2")}
+
+
+def expert_names(spec: ModelSpec) -> ExpertNames:
+    """Those of the family."""
+    return NAMES.get(spec.family, PLAIN)
+
+
+def correction_name(room: str) -> str:
+    """The tensor that is added to scores while experts are chosen, and only then."""
+    return f"{room}.gate.e_score_correction_bias"
+
+
+def gated_mlp(
+    name: str, width: int, inner: int, reads: str, names: ExpertNames = PLAIN, adds: bool = True
+) -> list[TensorSpec]:
+    """Gate, up and down of one MLP. `reads`: what gate and up multiply."""
+    return [
+        linear(f"{name}.{names.gate}", inner, width, reads),
+        linear(f"{name}.{names.up}", inner, width, reads),
+        linear(f"{name}.{names.down}", width, inner, f"{name}.out", adds),
     ]
-    if not spec.mlp_bias:
-        return matrices
-    return [t for m in matrices for t in (m, bias(m.name.removesuffix(".weight"), m.shape[0]))]
+
+
+def mlp_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
+    """The MLP of layer `index`, whatever it is, in the order it is used."""
+    layer, width, experts = f"model.layers.{index}", spec.hidden_size, spec.experts
+    if experts is None or not experts.mixed(index):
+        name, adds = f"{layer}.mlp", not spec.post_norms
+        matrices = gated_mlp(name, width, spec.intermediate_size, f"{name}.in", adds=adds)
+        if not spec.mlp_bias:
+            return matrices
+        return [t for m in matrices for t in (m, bias(m.name.removesuffix(".weight"), m.shape[0]))]
+    names = expert_names(spec)
+    room = f"{layer}.{names.room}"
+    out = [TensorSpec(f"{room}.gate.weight", (experts.num_experts, width), "raw")]
+    if experts.topk_method == "noaux_tc":
+        out.append(TensorSpec(correction_name(room), (experts.num_experts,), "raw"))
+    for expert in range(experts.num_experts):
+        name = f"{room}.experts.{expert}"
+        inner = experts.moe_intermediate_size
+        out += gated_mlp(name, width, inner, f"{name}.in", names, adds=False)
+    if experts.n_shared_experts:
+        name = f"{room}.shared_experts"
+        out += gated_mlp(name, width, experts.shared_size, f"{name}.in")
+    return out

@@ -14,6 +14,8 @@ from typing import Any
 
 from h2q.core.bounds import require_flag, require_integer, require_number
 from h2q.core.errors import SpecError, shown
+from h2q.core.expert_spec import ExpertSpec
+from h2q.core.latent_spec import LatentSpec
 from h2q.core.rope import RopeScaling
 
 # Limits are generous for any model published so far and small enough that no product of two
@@ -24,11 +26,12 @@ MAX_LAYERS = 1 << 12
 MAX_HEADS = 1 << 12
 MAX_CONTEXT = 1 << 28
 MAX_FACTOR = 1e6
-
+MAX_ALL_EXPERTS = 1 << 16  # four times those of the largest model published so far
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
-NESTED: dict[str, Any] = {"rope_scaling": RopeScaling}  # fields that are descriptions of their own
+# Fields that are descriptions of their own.
+NESTED: dict[str, Any] = {"rope_scaling": RopeScaling, "experts": ExpertSpec, "latent": LatentSpec}
 LISTS = ("eos_token_ids", "layer_types", "no_rope_layers")
 
 
@@ -45,6 +48,8 @@ class ModelSpec:
     residual_multiplier: what attention and MLP are multiplied by before they are added.
     post_norms: norms behind attention and MLP too, the MLP's own is then pre_feedforward_layernorm.
     qk_norm: every head's queries and keys are normalised before they are turned.
+    experts: some layers choose among MLPs. latent: attention goes through one short row per token;
+    head_dim is then what a head compares, num_key_value_heads is num_attention_heads.
 
     Raises SpecError when a field is of the wrong type, out of bounds, or contradicts another.
     """
@@ -81,6 +86,8 @@ class ModelSpec:
     mlp_bias: bool = False
     qk_norm: bool = False
     post_norms: bool = False
+    experts: ExpertSpec | None = None
+    latent: LatentSpec | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -120,6 +127,7 @@ class ModelSpec:
             require_flag(name, getattr(self, name))
         self._require_attention()
         self._require_layers()
+        self._require_parts()
         stops = (
             self.eos_token_ids
             if self.bos_token_id is None
@@ -178,9 +186,37 @@ class ModelSpec:
         for layer in bare:
             require_integer("A layer of no_rope_layers", layer, 0, count - 1)
 
+    def _require_parts(self) -> None:
+        experts, latent = self.experts, self.latent
+        if experts is not None:
+            if not isinstance(experts, ExpertSpec):
+                raise SpecError("experts must be an ExpertSpec.")
+            if experts.mlp_only_layers and experts.mlp_only_layers[-1] >= self.num_hidden_layers:
+                raise SpecError("mlp_only_layers names a layer that is not there.")
+            if experts.num_experts * self.num_hidden_layers > MAX_ALL_EXPERTS:
+                raise SpecError(f"All layers together have more than {MAX_ALL_EXPERTS:,} experts.")
+            if self.mlp_bias:
+                raise SpecError("Experts with biases are not supported.")
+        if latent is not None:
+            if not isinstance(latent, LatentSpec):
+                raise SpecError("latent must be a LatentSpec.")
+            if self.head_dim != latent.qk_head_dim:
+                raise SpecError(
+                    f"head_dim is {self.head_dim}, but a head compares {latent.qk_head_dim}."
+                )
+            if self.num_key_value_heads != self.num_attention_heads:
+                raise SpecError("Heads of latent attention have keys of their own.")
+            wide = self.num_attention_heads * (latent.qk_nope_head_dim + latent.v_head_dim)
+            if max(wide, latent.row) > MAX_WIDTH:
+                raise SpecError(f"The latent's expansion exceeds {MAX_WIDTH:,}.")
+            if self.rotary_dim or self.qkv_bias or self.o_bias or self.qk_norm:
+                raise SpecError("Latent attention has no biases, no head norms, no rotary_dim.")
+
     @property
     def rope_dim(self) -> int:
         """Dimensions of a head that are turned by its position."""
+        if self.latent is not None:
+            return self.latent.qk_rope_head_dim
         return self.rotary_dim or self.head_dim
 
     def layer_type(self, layer: int) -> str:

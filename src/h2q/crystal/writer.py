@@ -79,7 +79,7 @@ class CrystalWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add_raw(self, name: str, values: npt.NDArray[np.float32]) -> None:
-        """What is stored as it is (norms, biases), float32."""
+        """What is stored as it is (norms, biases, routers), float32."""
         self._raw[name] = np.ascontiguousarray(values, np.float32)
 
     def add_planes(self, name: str, planes: list[Plane]) -> None:

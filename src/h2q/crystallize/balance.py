@@ -58,6 +58,8 @@ class BalancedSource:
         if len(words) < 4 or words[1] != "layers":
             return found
         layer, kind = ".".join(words[:3]), words[-2]
+        if not self._plain(int(words[2]), kind):
+            return found
         if words[-1] == "bias":
             scales = {"v_proj": self._values, "up_proj": self._inner}.get(kind)
             return found if scales is None else found * scales(layer)
@@ -76,6 +78,12 @@ class BalancedSource:
         if kind == "down_proj":
             return found / self._inner(layer)
         return found
+
+    def _plain(self, layer: int, kind: str) -> bool:
+        """Whether a tensor's partners are known: those of a latent or of experts have none here."""
+        if kind in ("input_layernorm", "q_proj", "k_proj", "v_proj", "o_proj"):
+            return self.spec.latent is None
+        return self.spec.experts is None or not self.spec.experts.mixed(layer)
 
     def _behind_norm(self, layer: str, norm: str, room: str, readers: Sequence[str]) -> FloatArray:
         """What columns of the readers are multiplied by, and the gain divided."""

@@ -1,5 +1,5 @@
 """Derivatives of a block's parts, by hand: how much the log-likelihood moves when the output of a
-matrix does.
+matrix does. Mixtures and latents are in `routed_gradients` and `latent_gradients`.
 
 Shapes as in engine.block: streams are float32 (batch * length, width). Tests hold every formula
 against differences of the engine's own forward pass.
@@ -18,7 +18,7 @@ from h2q.crystallize.moments import FloatArray
 from h2q.engine.heads import Attention, placed
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
-from h2q.engine.projections import DenseProjection, Matrices
+from h2q.engine.projections import DenseMatrix, DenseProjection, Matrices
 
 Heard = Callable[[str, FloatArray], None]  # tensor name, derivative at its output (T, rows)
 
@@ -34,8 +34,8 @@ def rms_norm_back(grad: FloatArray, x: FloatArray, weight: FloatArray, eps: floa
 def attention_back(
     grad: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray, rule: AttentionRule
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Derivatives at q (B, T, heads, hd), k and v (B, T, kv_heads, hd) of causal attention whose
-    output's is `grad`, shaped like q.
+    """Derivatives at q (B, T, heads, hd), k (B, T, kv_heads, hd) and v (B, T, kv_heads, vd) of
+    causal attention whose output's is `grad`, (B, T, heads, vd).
     """
     batch, length, heads, _ = q.shape
     shared = heads // k.shape[2]
@@ -144,8 +144,10 @@ def _before(
     return heads.reshape(len(raw), -1)
 
 
-def dense(projection: Matrices) -> list[FloatArray]:
-    """The unencoded weights of a projection."""
-    if not isinstance(projection, DenseProjection):
+def dense(matrices: Matrices) -> list[FloatArray]:
+    """The unencoded weights of a projection, or of a matrix that is held."""
+    if isinstance(matrices, DenseMatrix):
+        return [matrices.weights]
+    if not isinstance(matrices, DenseProjection):
         raise TypeError("only unencoded weights have derivatives here")
-    return projection.weights
+    return matrices.weights

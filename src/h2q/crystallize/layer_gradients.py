@@ -11,8 +11,12 @@ import numpy as np
 from h2q import kernels
 from h2q.core.specs import ModelSpec
 from h2q.crystallize.gradients import Heard, gated_back, grouped_back, rms_norm_back
+from h2q.crystallize.latent_gradients import latent_back
 from h2q.crystallize.moments import FloatArray
+from h2q.crystallize.routed_gradients import mixture_back
 from h2q.engine.block import Layer, added, attend_texts
+from h2q.engine.experts import Mixture
+from h2q.engine.latent import LatentAttention
 from h2q.engine.projections import Apply
 
 
@@ -31,13 +35,19 @@ def layer_back(
     into = _scaled(spec, grad)
     if layer.after_mlp is not None:
         into = rms_norm_back(into, layer.mlp(inner, Apply()), layer.after_mlp, eps)
-    at_inner = gated_back(layer.mlp, inner, into, heard)
+    if isinstance(layer.mlp, Mixture):
+        at_inner = mixture_back(layer.mlp, inner, into, heard)
+    else:
+        at_inner = gated_back(layer.mlp, inner, into, heard)
     grad = grad + rms_norm_back(at_inner, middle, layer.post_norm, eps)
 
     into = _scaled(spec, grad)
     if layer.after_attention is not None:
         into = rms_norm_back(into, attended, layer.after_attention, eps)
-    at_normed = grouped_back(layer.attention, spec, normed, into, batch, heard)
+    if isinstance(layer.attention, LatentAttention):
+        at_normed = latent_back(layer.attention, spec, normed, into, batch, heard)
+    else:
+        at_normed = grouped_back(layer.attention, spec, normed, into, batch, heard)
     return grad + rms_norm_back(at_normed, x, layer.input_norm, eps)
 
 

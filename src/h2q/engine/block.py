@@ -14,7 +14,9 @@ import numpy as np
 from h2q import kernels
 from h2q.core.specs import ModelSpec
 from h2q.engine.cache import Attending, Cache
+from h2q.engine.experts import Mixture
 from h2q.engine.heads import Attention
+from h2q.engine.latent import LatentAttention
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
 from h2q.engine.projections import Apply, FloatArray, Matrices, Observer
@@ -28,9 +30,9 @@ class Layer:
 
     name: str
     input_norm: FloatArray
-    attention: Attention
+    attention: Attention | LatentAttention
     post_norm: FloatArray
-    mlp: GatedMLP
+    mlp: GatedMLP | Mixture
     after_attention: FloatArray | None = None
     after_mlp: FloatArray | None = None
 

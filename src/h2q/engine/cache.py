@@ -19,7 +19,11 @@ FIRST_CAPACITY = 128
 
 
 def cache_shape(spec: ModelSpec) -> tuple[int, int, int]:
-    """Heads, width of a key, width of a value that a layer keeps per position."""
+    """Heads, width of a key, width of a value that a layer keeps per position. Through a latent it
+    is one row for all heads, whose first kv_lora_rank entries are the value too.
+    """
+    if spec.latent is not None:
+        return 1, spec.latent.row, spec.latent.kv_lora_rank
     return spec.num_key_value_heads, spec.head_dim, spec.head_dim
 
 
@@ -37,15 +41,15 @@ class Attending(Protocol):
         rule: AttentionRule,
         sinks: FloatArray | None = None,
     ) -> FloatArray:
-        """float32 (rows, heads, head_dim), (rows, kv_heads, head_dim) twice to (rows, heads *
-        head_dim).
+        """float32 (rows, heads, width of a key), (rows, kv_heads, width of a key), (rows, kv_heads,
+        width of a value) to (rows, heads * width of a value).
         """
         ...
 
 
 class Cache:
-    """Per layer two float32 arrays (batch, kv_heads, capacity, head_dim); all rows of a batch have
-    one length. `layers`: how many, those of the model otherwise.
+    """Per layer two float32 arrays (batch, kv_heads, capacity, width), of a key's width and of a
+    value's; all rows of a batch have one length. `layers`: how many, those of the model otherwise.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class Cache:
         sinks: FloatArray | None = None,
     ) -> FloatArray:
         """Append k and v of one layer at the current length and let q look at all there is: float32
-        (batch * tokens, heads or kv_heads, head_dim) to (batch * tokens, heads * head_dim).
+        (batch * tokens, heads or kv_heads, width) to (batch * tokens, heads * width of a value).
         """
         q, k, v = (part.reshape(self.batch, -1, *part.shape[1:]) for part in (q, k, v))
         self.store(layer, k, v)
@@ -108,7 +112,7 @@ class Cache:
         return mixed.reshape(q.shape[0] * q.shape[1], -1)
 
     def store(self, layer: int, keys: FloatArray, values: FloatArray) -> None:
-        """Append float32 (batch, tokens, kv_heads, head_dim) of one layer at the current length."""
+        """Append float32 (batch, tokens, kv_heads, width) of one layer at the current length."""
         span = slice(self.length, self.length + keys.shape[1])
         self.keys[layer][:, :, span] = keys.transpose(0, 2, 1, 3)
         self.values[layer][:, :, span] = values.transpose(0, 2, 1, 3)

@@ -17,21 +17,28 @@ from h2q.core.architecture import (
     tensors,
 )
 from h2q.core.attention import attention_rule
+from h2q.core.latent_spec import LatentSpec
+from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names
 from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import Crystal
 from h2q.engine.block import Layer
+from h2q.engine.experts import Dispatch, Experts, Mixture, Router
 from h2q.engine.heads import Attention
+from h2q.engine.latent import Expansion, LatentAttention
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.model import Model
 from h2q.engine.projections import (
     DenseEmbedding,
+    DenseMatrix,
     DenseProjection,
     Embedding,
     FloatArray,
+    HeldMatrix,
     Joined,
     Matrices,
     PlaneEmbedding,
+    PlaneMatrix,
     PlaneProjection,
     Projection,
     RotatedProjection,
@@ -44,13 +51,21 @@ class Weights(Protocol):
     """Where a model definition gets its parts from."""
 
     def raw(self, name: str) -> FloatArray:
-        """What is kept as it is: norms, biases."""
+        """What is kept as it is: norms, biases, routers."""
         ...
 
     def embedding(self, tensor: TensorSpec) -> Embedding: ...
 
     def projection(self, names: Sequence[str]) -> Projection:
         """Matrices that read one input, by Hugging Face tensor name."""
+        ...
+
+    def matrix(self, name: str) -> HeldMatrix:
+        """A matrix that is used as it is."""
+        ...
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        """What runs experts that were bound by `projection`."""
         ...
 
     def head(self, tensor: TensorSpec) -> Projection:
@@ -78,6 +93,12 @@ class OriginalWeights:
 
     def projection(self, names: Sequence[str]) -> Projection:
         return DenseProjection(names, [self.tensor(name) for name in names])
+
+    def matrix(self, name: str) -> HeldMatrix:
+        return DenseMatrix(name, self.tensor(name))
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        return Dispatch(mlps)
 
     def head(self, tensor: TensorSpec) -> Projection:
         return self.projection([tensor.name])
@@ -120,6 +141,13 @@ class PlaneWeights:
         width = stacks[names[0]][0].spec.cols
         return PlaneProjection(stacks, rotation(self._seed, width))
 
+    def matrix(self, name: str) -> HeldMatrix:
+        planes = self._planes(name)
+        return PlaneMatrix(name, planes, rotation(self._seed, planes[0].spec.cols))
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        return Dispatch(mlps)
+
     def head(self, tensor: TensorSpec) -> Projection:
         return Joined(self.projection([part.name for part in parts(tensor)]))
 
@@ -141,9 +169,11 @@ def build_layer(spec: ModelSpec, weights: Weights, index: int) -> Layer:
     return Layer(
         name=name,
         input_norm=weights.raw(f"{name}.input_layernorm.weight"),
-        attention=_heads(spec, weights, index),
+        attention=_heads(spec, weights, index)
+        if spec.latent is None
+        else _latent(spec, spec.latent, weights, index),
         post_norm=norms[-1],
-        mlp=_gated(spec, weights, f"{name}.mlp"),
+        mlp=_mlp(spec, weights, index),
         after_attention=norms[0] if post else None,
         after_mlp=weights.raw(f"{name}.post_feedforward_layernorm.weight") if post else None,
     )
@@ -164,15 +194,45 @@ def _heads(spec: ModelSpec, weights: Weights, index: int) -> Attention:
     )
 
 
-def _gated(spec: ModelSpec, weights: Weights, name: str) -> GatedMLP:
+def _latent(spec: ModelSpec, latent: LatentSpec, weights: Weights, index: int) -> LatentAttention:
+    name, direct = f"model.layers.{index}.self_attn", latent.q_lora_rank is None
+    first = f"{name}.{'q' if direct else 'q_a'}_proj.weight"
+    return LatentAttention(
+        name=name,
+        latent=latent,
+        down=weights.projection([first, f"{name}.kv_a_proj_with_mqa.weight"]),
+        q_norm=None if direct else weights.raw(f"{name}.q_a_layernorm.weight"),
+        q_up=None if direct else weights.projection([f"{name}.q_b_proj.weight"]),
+        kv_norm=weights.raw(f"{name}.kv_a_layernorm.weight"),
+        expansion=Expansion(latent, weights.matrix(f"{name}.kv_b_proj.weight")),
+        o=weights.projection([f"{name}.o_proj.weight"]),
+        rule=attention_rule(spec, index),
+    )
+
+
+def _mlp(spec: ModelSpec, weights: Weights, index: int) -> GatedMLP | Mixture:
+    experts = spec.experts
+    if experts is None or not experts.mixed(index):
+        return _gated(spec, weights, f"model.layers.{index}.mlp")
+    names = expert_names(spec)
+    room = f"model.layers.{index}.{names.room}"
+    corrected = experts.topk_method == "noaux_tc"
+    gate = weights.raw(f"{room}.gate.weight")
+    router = Router(experts, gate, weights.raw(correction_name(room)) if corrected else None)
+    count = range(experts.num_experts)
+    mlps = [_gated(spec, weights, f"{room}.experts.{expert}", names) for expert in count]
+    shared = _gated(spec, weights, f"{room}.shared_experts") if experts.n_shared_experts else None
+    return Mixture(room, router, weights.experts(mlps), shared)
+
+
+def _gated(spec: ModelSpec, weights: Weights, name: str, names: ExpertNames = PLAIN) -> GatedMLP:
+    gate, up, down = (f"{name}.{part}" for part in (names.gate, names.up, names.down))
     return GatedMLP(
         name=name,
-        gate_up=weights.projection([f"{name}.gate_proj.weight", f"{name}.up_proj.weight"]),
-        down=weights.projection([f"{name}.down_proj.weight"]),
+        gate_up=weights.projection([f"{gate}.weight", f"{up}.weight"]),
+        down=weights.projection([f"{down}.weight"]),
         act=spec.hidden_act,
-        biases=_biases(
-            weights, [f"{name}.{p}_proj" for p in ("gate", "up", "down")], spec.mlp_bias
-        ),
+        biases=_biases(weights, [gate, up, down], spec.mlp_bias),
     )
 
 
@@ -202,10 +262,9 @@ def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:
     """Give coded parts other planes; call between two tokens."""
-    held = [model.embedding.tiers] if isinstance(model.embedding, PlaneEmbedding) else []
     found: list[Matrices] = [model.head.tiers] if isinstance(model.head, Joined) else []
     for layer in model.layers:
         found += layer.matrices()
-    held += [one.stacks for one in found if isinstance(one, PlaneProjection)]
-    for stacks in held:
-        stacks.update({name: planes[name] for name in stacks if name in planes})
+    for one in (model.embedding, *found):
+        if isinstance(one, (PlaneEmbedding, PlaneMatrix, PlaneProjection)):
+            one.exchange(planes)

@@ -1,4 +1,4 @@
-"""The gated MLP (Shazeer 2020)."""
+"""The gated MLP (Shazeer 2020): of a layer, of an expert, of the experts that all tokens share."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The decoder: embedding, layers, final norm, head. A family is a list of tensors plus its one
 difference.
 
-All are llamas at heart (Touvron et al. 2023): norms before, grouped-query attention with rotary
-positions, gated MLP.
+All are llamas at heart (Touvron et al. 2023): norms before, attention with rotary positions,
+grouped or through a latent, a gated MLP or a choice of them.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ def model_spec(config: Mapping[str, Any], stops: object, where: str) -> ModelSpe
         raise SourceError(f"The config lacks {', '.join(missing)}.", where=where)
     config = {**(family.defaults or {}), **config}
     try:
+        config = family.prepare(config) if family.prepare else config
         return _spec(config, family, stops, where)
     except SpecError as error:
         raise SourceError(error.what, where=where, fix="The config contradicts itself.") from error

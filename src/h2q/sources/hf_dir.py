@@ -4,6 +4,7 @@ read when asked for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, read_float8, scale, widen
 from h2q.sources.hf_config import model_spec
 from h2q.sources.hf_tensors import norm_offset, refuse_strangers, split_joined
+from h2q.sources.latent_order import half_split
 from h2q.sources.source import TEMPLATE_LIMIT, require_template
 
 CONFIG_LIMIT = 1 << 20
@@ -34,8 +36,16 @@ FLOATS: dict[str, np.dtype[Any]] = {
 STORED = {**FLOATS, **dict.fromkeys(TABLES, np.dtype("u1"))}
 
 
-def read_config(folder: Path) -> tuple[ModelSpec, Float8 | None]:
-    """What config.json and generation_config.json say about a model and about fp8 weights. Raises
+@dataclass(frozen=True)
+class Form:
+    """How weights are stored: as fp8, or None; whether rotary dimensions lie in pairs."""
+
+    float8: Float8 | None
+    in_pairs: bool
+
+
+def read_config(folder: Path) -> tuple[ModelSpec, Form]:
+    """What config.json and generation_config.json say about a model and its weights. Raises
     SourceError.
     """
     config = read_json(folder / "config.json", CONFIG_LIMIT, SourceError)
@@ -43,7 +53,9 @@ def read_config(folder: Path) -> tuple[ModelSpec, Float8 | None]:
     stops = None
     if generation.is_file():
         stops = read_json(generation, CONFIG_LIMIT, SourceError).get("eos_token_id")
-    return model_spec(config, stops, "config.json"), read_float8(config, "config.json")
+    spec = model_spec(config, stops, "config.json")
+    in_pairs = spec.latent is not None and config.get("rope_interleave", True) is not False
+    return spec, Form(read_float8(config, "config.json"), in_pairs)
 
 
 def read_index(path: Path) -> list[str]:
@@ -73,7 +85,8 @@ class HFDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.spec, self._float8 = read_config(path)
+        self.spec, form = read_config(path)
+        self._float8, self._in_pairs = form.float8, form.in_pairs
         self.tokenizer_path = path / "tokenizer.json"
         if not self.tokenizer_path.is_file():
             raise SourceError(
@@ -93,7 +106,7 @@ class HFDirectory:
         table = tensors(self.spec)
         for tensor in table:
             self._require(tensor)
-        refuse_strangers(self._entries, {tensor.name for tensor in table})
+        refuse_strangers(self.spec, self._entries, {tensor.name for tensor in table})
         self._tie_unproven = self.spec.tie_word_embeddings and HEAD in self._entries
 
     @property
@@ -129,6 +142,8 @@ class HFDirectory:
                 raise self._damaged(name, "leaves the range of float32 when scaled")
         if offset := norm_offset(self.spec, name):
             wide += np.float32(offset)
+        if self._in_pairs and self.spec.latent is not None:
+            return half_split(self.spec.latent, name, wide)
         return wide
 
     def tokenizer_json(self) -> str:

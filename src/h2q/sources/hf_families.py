@@ -11,6 +11,7 @@ from typing import Any
 
 from h2q.core.errors import SourceError
 from h2q.core.specs import FULL, SLIDING
+from h2q.sources.hf_experts import COUNTS, deepseek, expanded, mixtral, qwen3_moe
 
 Config = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -61,7 +62,8 @@ GUARDED: dict[str, tuple[object, ...]] = {
 class Family:
     """name: in ModelSpec. read: fields of a ModelSpec from a config. reads: the guarded keys it
     understands. defaults: of the configuration class, where they are not llama's. theta, local:
-    bases of rotary positions where the config is silent.
+    bases of rotary positions where the config is silent. prepare: what makes the config read as
+    the others do.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Family:
     defaults: Mapping[str, Any] | None = None
     theta: float = 10_000.0
     local: float = 0.0
+    prepare: Callable[[Config], Config] | None = None
 
 
 def refuse_unknown(config: Config, family: Family, where: str) -> None:
@@ -201,6 +204,14 @@ def _smollm3(config: Config) -> Fields:
     return {**_llama(config), **windows, "no_rope_layers": bare}
 
 
+def _mixtral(config: Config) -> Fields:
+    return {"sliding_window": config.get("sliding_window") or 0, "experts": mixtral(config)}
+
+
+def _qwen3_moe(config: Config) -> Fields:
+    return {**_qwen3(config), "mlp_bias": False, "experts": qwen3_moe(config)}
+
+
 BIASES = ("attention_bias", "mlp_bias")
 GEMMA = (
     "attention_bias",
@@ -244,6 +255,15 @@ FAMILIES = {
         {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
     ),
     "granite": Family("granite", _granite, (*BIASES, *MULTIPLIERS)),
+    "mixtral": Family("mixtral", _mixtral, (*COUNTS, "sliding_window"), theta=1e6),
+    "qwen3_moe": Family(
+        "qwen3_moe",
+        _qwen3_moe,
+        (*COUNTS, "sliding_window", "attention_bias"),
+        {"max_position_embeddings": 32_768},
+    ),
+    "deepseek_v2": Family("deepseek_v2", deepseek, COUNTS, prepare=expanded),
+    "deepseek_v3": Family("deepseek_v3", deepseek, COUNTS, prepare=expanded),
     "smollm3": Family(
         "smollm3",
         _smollm3,

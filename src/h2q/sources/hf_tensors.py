@@ -53,12 +53,16 @@ def _fits(entry: TensorEntry, rows: list[int]) -> bool:
     )
 
 
-def refuse_strangers(entries: Entries, known: set[str]) -> None:
+def refuse_strangers(spec: ModelSpec, entries: Entries, known: set[str]) -> None:
     """Raises SourceError where the checkpoint holds a bias or a norm of a layer that the model
-    would be run without.
+    would be run without. Layers behind the last, which only draft (DeepSeek-V3), are passed over.
     """
     for name, (path, _) in entries.items():
         if name in known or not name.startswith("model.layers."):
+            continue
+        index = name.split(".")[2]
+        behind = index.isdecimal() and int(index[:9]) >= spec.num_hidden_layers
+        if behind and spec.family == "deepseek_v3":
             continue
         if name.endswith((".bias", "norm.weight")):
             raise SourceError(
