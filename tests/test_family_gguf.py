@@ -10,10 +10,30 @@ import pytest
 
 from family_gguf import SPELLED, write_family_gguf
 from gguf_files import sentencepiece_words
+from h2q.core.errors import SourceError
 from h2q.engine import load_original
 from h2q.sources.gguf_file import GGUFSource
 
 WORDS = sentencepiece_words(300)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (np.ones((4, 8), np.float32), "short list"),
+        (np.ones(9, np.float32), "frequencies"),
+        (np.zeros(8, np.float32), "number"),
+        (np.full(8, np.nan, np.float32), "finite"),
+    ],
+)
+def test_factors_that_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: np.ndarray, words: str
+) -> None:
+    name = "rope_freqs.weight"
+    monkeypatch.setattr("family_gguf._tables", lambda spec, config: {name: numbers})
+    _, path = write_family_gguf(tmp_path, "llama3", WORDS)
+    with pytest.raises(SourceError, match=words):
+        GGUFSource(path)
 
 
 @pytest.mark.parametrize("name", SPELLED)
