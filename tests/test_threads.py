@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from h2q import kernels
+from h2q.core.attention import AttentionRule
 from h2q.core.errors import KernelError
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, normal, random_stack
@@ -66,7 +67,7 @@ def test_threads_change_nothing_else(path: str) -> None:
         lambda: kernels.rms_norm(x, x[0], 1e-5),
         lambda: kernels.swiglu(np.tile(x, (4, 1)), np.tile(x, (4, 1))),
         lambda: kernels.rope(x.reshape(60, 12, 64), cos, cos),
-        lambda: kernels.attention(q, k, k, 0),
+        lambda: kernels.attention(q, k, k, 0, AttentionRule(0.25)),
         lambda: kernels.encode_plane(target, 2),
     ]
     with kernels.using(path):
