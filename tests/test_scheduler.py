@@ -4,7 +4,9 @@ memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,14 @@ from h2q.codec.pages import PAGE
 from h2q.core.errors import ResourceError, UsageError
 from h2q.crystal import Crystal, open_crystal
 from h2q.engine import Model, Sampler, load_crystal, load_original
+from h2q.engine.constraint import Grammars
 from h2q.engine.drafts import Drafter
 from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Request, Said
 from h2q.engine.sampling import SamplingOptions
-from h2q.engine.scheduler import Request, Said, Scheduler
+from h2q.engine.scheduler import Scheduler
 from h2q.sources import Source
+from h2q.text import Tokenizer
 
 GREEDY = SamplingOptions(temperature=0)
 DRAWN = SamplingOptions(seed=3, top_p=0.9, repeat_penalty=1.2)
@@ -192,6 +197,34 @@ def test_stop_tokens_are_not_said(model: Model) -> None:
     said = run(Scheduler(model, PagePool(model.spec, 20)), [request(text, stop=frozenset({stop}))])
     assert words(said[0]) == expected[:first]
     assert said[0][-1].finish == "stop"
+
+
+def test_an_answer_is_held_to_its_form(model: Model, seed_path: Path) -> None:
+    ends = model.spec.eos_token_ids
+    grammars = Grammars(open_crystal(seed_path).tokenizer_path.read_text(), ends, 4096)
+    tokenizer = Tokenizer(open_crystal(seed_path).tokenizer_path)
+    schema = {
+        "type": "object",
+        "properties": {"sea": {"enum": ["calm", "wild"]}},
+        "required": ["sea"],
+    }
+    plain, shaped = request(prompts(1)[0], 20), request(prompts(1)[0], 60)
+    shaped = replace(shaped, constraint=grammars.schema(schema), stop=frozenset(ends))
+    said = run(Scheduler(model, PagePool(model.spec, 20)), [plain, shaped])
+    assert words(said[0]) == alone(model, request(prompts(1)[0], 20))
+    assert said[1][-1].finish == "stop"
+    answer = json.loads(tokenizer.decode([one.token for one in said[1] if one.token >= 0]))
+    assert answer["sea"] in ("calm", "wild")
+
+
+def test_a_stream_that_fails_ends_alone(model: Model) -> None:
+    text = prompts(1)[0]
+    bad = request(text, sampling=SamplingOptions(logit_bias=((10**6, 1.0),)))
+    good = request(text)
+    said = run(Scheduler(model, PagePool(model.spec, 20)), [bad, good])
+    assert said[0][-1].finish == "error"
+    assert isinstance(said[0][-1].error, UsageError)
+    assert words(said[1]) == alone(model, request(text))
 
 
 def test_what_cannot_run_is_refused_when_it_is_added(model: Model, seed_crystal: Crystal) -> None:

@@ -20,8 +20,9 @@ from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.engine.drafts import Drafter
 from h2q.engine.load import load_crystal
 from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Request
 from h2q.engine.sampling import Sampler
-from h2q.engine.scheduler import Request, Scheduler
+from h2q.engine.scheduler import Scheduler
 from h2q.sources import open_source
 from h2q.text import Tokenizer
 

@@ -15,8 +15,9 @@ from h2q.core.specs import ModelSpec
 from h2q.engine.drafts import Drafter
 from h2q.engine.model import Model
 from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Request
 from h2q.engine.sampling import Sampler
-from h2q.engine.scheduler import Request, Scheduler
+from h2q.engine.scheduler import Scheduler
 
 REST = 0.02  # seconds before each run: threads of both engines spin a while after their work
 Prompt = tuple[int, ...]

@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.pages import PAGE
-from h2q.core.errors import ResourceError, UsageError
+from h2q.core.errors import H2QError, ResourceError, UsageError
 from h2q.engine.drafts import Drafter, Guess
 from h2q.engine.model import Model, require_tokens
 from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Finish, Request, Said, choose
 from h2q.engine.rows import Rows, Span
-from h2q.engine.sampling import Likelihood, Sampler, likelihood
+from h2q.engine.sampling import likelihood
 from h2q.engine.sinks import make_room, pages_wanted
 from h2q.engine.stream import Stream
 
@@ -30,34 +30,7 @@ FloatArray = npt.NDArray[np.float32]
 MOST_STREAMS = 32
 STEP_ROWS = 256
 LEAST_CHUNK = 16
-Finish = Literal["", "stop", "length", "context"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt and how to go on. `keep`: pages of a ring (engine.stream), 0 to keep everything.
-    `stop`: tokens that end without being said.
-    """
-
-    prompt: tuple[int, ...]
-    sampler: Sampler
-    max_tokens: int
-    stop: frozenset[int] = frozenset()
-    keep: int = 0
-
-
-@dataclass(frozen=True)
-class Said:
-    """A token of a stream, or its end: then `finish` is set, `token` is -1 and `likelihood` None.
-    index: of the token in the answer. prefix: tokens of the prompt that were found in the cache.
-    """
-
-    stream: int
-    token: int
-    index: int
-    likelihood: Likelihood | None
-    finish: Finish = ""
-    prefix: int = 0
+PAGES_TO_BEGIN = 4  # a prompt waits for as many, or for all it needs, while others run
 
 
 @dataclass
@@ -183,7 +156,8 @@ class Scheduler:
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self.streams:
             running = self._waiting[0]
-            if self._running and self.pool.free < min(running.stream.needed(running.left), 4):
+            wanted = min(running.stream.needed(running.left), PAGES_TO_BEGIN)
+            if self._running and self.pool.free < wanted:
                 return
             running.prefix = max(running.prefix, running.stream.find_prefix())
             self._running.append(self._waiting.popleft())
@@ -264,14 +238,16 @@ class Scheduler:
         return found
 
     def _say(self, running: _Running, logits: FloatArray) -> list[Said]:
-        request, sampler = running.request, running.request.sampler
+        request = running.request
         if running.said >= request.max_tokens:
             return [self._end(running, "length")]
-        token = sampler.step(logits)
-        if token in request.stop:
-            return [self._end(running, "stop")]
-        sampler.accept(token)
-        told = likelihood(logits, token, sampler.options.top_logprobs)
+        try:
+            token = choose(request, logits)
+            if token is None:
+                return [self._end(running, "stop")]
+            told = likelihood(logits, token, request.sampler.options.top_logprobs)
+        except H2QError as error:  # of this stream alone
+            return [self._end(running, "error", error)]
         said = Said(running.id, token, running.said, told, prefix=running.prefix)
         running.stream.tokens.append(token)
         running.said += 1
@@ -279,7 +255,7 @@ class Scheduler:
             return [said, self._end(running, "length")]
         return [said]
 
-    def _end(self, running: _Running, finish: Finish) -> Said:
+    def _end(self, running: _Running, finish: Finish, error: H2QError | None = None) -> Said:
         running.stream.close()
         self._running.remove(running)
-        return Said(running.id, -1, running.said, None, finish, running.prefix)
+        return Said(running.id, -1, running.said, None, finish, running.prefix, error)

@@ -11,7 +11,8 @@ from h2q.core.events import StageEvent, TokenEvent
 from h2q.engine import Model, Sampler
 from h2q.engine.drafts import Drafter
 from h2q.engine.page_pool import PagePool
-from h2q.engine.scheduler import STEP_ROWS, Request, Said, Scheduler
+from h2q.engine.requests import Request, Said
+from h2q.engine.scheduler import STEP_ROWS, Scheduler
 from h2q.text import ByteStream, TextStream, Tokenizer
 
 
@@ -65,7 +66,7 @@ class Session:
         """Yield one event per token; the last one has `finish` set ("stop", "length" or "context").
 
         Raises UsageError when the prompt does not fit the context, TextError when it cannot be
-        encoded.
+        encoded, and what the sampler raises.
         """
         began = time.perf_counter()
         spec = self.model.spec
@@ -80,6 +81,8 @@ class Session:
         try:
             while self.scheduler.busy:
                 for said in self.scheduler.step():
+                    if said.error is not None:
+                        raise said.error
                     yield self._event(said, text, time.perf_counter() - began)
         finally:
             self.scheduler.cancel(name)
