@@ -122,11 +122,18 @@ def write_gguf(
 ) -> Exported:
     """Write a model to `target`, in place of what is there.
 
-    Raises QualityError when a weight is too large for the type, ResourceError when the disk is full
-    or refuses, SourceError or CrystalError when a tensor cannot be read.
+    Raises UsageError for a model with experts, QualityError when a weight is too large for the
+    type, ResourceError when the disk is full or refuses, SourceError or CrystalError when a tensor
+    cannot be read.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
 
+    if model.spec.experts is not None or model.spec.latent is not None:
+        raise UsageError(
+            f"A {model.spec.family} model cannot be written as a GGUF file by this version.",
+            where=target.name,
+            fix="Models without experts can.",
+        )
     described = [(tensor, _stored(tensor, kind)) for tensor in tensors(model.spec)]
     total = sum(math.prod(tensor.shape) for tensor, _ in described)
     done = tensor_bytes = 0
