@@ -12,6 +12,7 @@ from h2q.core.units import format_bytes
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize.allocate import TOWERS, Judge, plan_for_bytes
 from h2q.crystallize.options import Options
+from h2q.engine.cache import cache_shape
 
 PROCESS_BYTES = 80 << 20  # a talking process without weights and cache
 SERVED_CONTEXT = 4096
@@ -34,8 +35,9 @@ def budget_bytes(spec: ModelSpec, options: Options) -> int | None:
     if options.size is not None or options.memory is None:
         return options.size
     context = min(spec.max_position_embeddings, SERVED_CONTEXT)
-    heads = spec.num_hidden_layers * spec.num_key_value_heads * spec.head_dim
-    return options.memory - PROCESS_BYTES - 2 * 4 * heads * context
+    heads, keys, values = cache_shape(spec)
+    kept = spec.num_hidden_layers * heads * (keys + values)
+    return options.memory - PROCESS_BYTES - 4 * kept * context
 
 
 def require_possible(spec: ModelSpec, options: Options) -> None:

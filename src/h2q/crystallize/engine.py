@@ -192,6 +192,7 @@ class ModelCrystallizationEngine:
                         "mse": grown.mse,
                         "gain": losses[1] - losses[height],
                         "loss": losses[height],
+                        **({"tokens": grown.tokens} if grown.tokens >= 0 else {}),
                         **tensor_spectra(turned[part.rows], decoded, plain[part.rows]),
                     }
                 )

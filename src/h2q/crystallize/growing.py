@@ -20,8 +20,10 @@ from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.correction import Inputs
 from h2q.crystallize.moments import FloatArray
 from h2q.crystallize.towers import Costs, Encoded, Matrix, TowerPlan, encode_tower
+from h2q.engine.experts import Experts
 from h2q.engine.load import PlaneWeights
-from h2q.engine.projections import Joined, PlaneProjection, Projection
+from h2q.engine.mlp import GatedMLP
+from h2q.engine.projections import HeldMatrix, Joined, PlaneMatrix, PlaneProjection, Projection
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
@@ -31,21 +33,26 @@ Report = Callable[[str, float], bool]  # name of a part, share done; False stops
 @dataclass(frozen=True)
 class Grown:
     """A coded part. costs: float64 (planes + 1, rows), what each row's error costs with none, one,
-    two of its planes; mse: of the whole stack, relative to the power of the weights.
+    two of its planes; mse: of the whole stack, relative to the power of the weights; tokens: how
+    many shaped it, of an expert's matrix, else -1.
     """
 
     planes: tuple[Plane, ...]
     costs: Costs
     mse: float
+    tokens: int = -1
 
 
 def grow_part(
-    matrix: Matrix, plan: TowerPlan, report: Callable[[float], bool] | None = None
+    matrix: Matrix,
+    plan: TowerPlan,
+    report: Callable[[float], bool] | None = None,
+    tokens: int = -1,
 ) -> Grown:
     """All planes of one part. Raises what encode_tower raises."""
     tower: list[Encoded] = encode_tower(matrix, plan, report)
     costs = np.stack([matrix.costs, *(encoded.costs for encoded in tower)])
-    return Grown(tuple(encoded.plane for encoded in tower), costs, tower[-1].mse)
+    return Grown(tuple(encoded.plane for encoded in tower), costs, tower[-1].mse, tokens)
 
 
 def read_rotated(source: Source, name: str, seed: int) -> FloatArray:
@@ -83,6 +90,26 @@ class GrowingLayer(PlaneWeights):
 
     def projection(self, names: Sequence[str]) -> Projection:
         return _Growing(self, names)
+
+    def matrix(self, name: str) -> HeldMatrix:
+        return _GrowingMatrix(self, name)
+
+    def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
+        from h2q.crystallize.growing_experts import GrowingExperts  # which builds on this module
+
+        return GrowingExperts(self, mlps)
+
+    def code(self, names: Sequence[str], moments: FloatArray, tokens: int) -> PlaneProjection:
+        """Code matrices under these moments, float32 (width, width), as `tokens` tokens gave
+        them.
+        """
+        shapes: dict[float, FloatArray] = {}
+        for name in names:
+            weights = read_rotated(self.source, name, self.seed)
+            matrix = Matrix(name, weights, moments, shapes)
+            self.grown[name] = grow_part(matrix, self.plans[name], self._report(name), tokens)
+        stacks = {name: self.grown[name].planes for name in names}
+        return PlaneProjection(stacks, rotation(self.seed, len(moments)))
 
     def head(self, tensor: TensorSpec) -> Projection:
         return Joined(_Growing(self, [tensor.name]))
@@ -132,4 +159,19 @@ class _Growing:
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         if self.planes is None:
             self.planes = self.layer.grow(self.names, x)
+        return self.planes(x)
+
+
+class _GrowingMatrix:
+    """The same for a matrix that is held."""
+
+    def __init__(self, layer: GrowingLayer, name: str) -> None:
+        self.layer, self.names = layer, (name,)
+        self.planes: PlaneMatrix | None = None
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        if self.planes is None:
+            (name,) = self.names
+            turn = self.layer.grow([name], x).rotation
+            self.planes = PlaneMatrix(name, self.layer.grown[name].planes, turn)
         return self.planes(x)

@@ -107,6 +107,7 @@ class PlanJournal:
         for name, found in grown.items():
             arrays[f"{name}/costs"] = found.costs
             arrays[f"{name}/mse"] = np.array([found.mse])
+            arrays[f"{name}/tokens"] = np.array([found.tokens], np.int64)
             arrays[f"{name}/spec"] = np.array(
                 [(p.spec.bits, p.spec.rows, p.spec.cols) for p in found.planes], np.int64
             )
@@ -154,4 +155,5 @@ def _grown(name: str, arrays: Mapping[str, Array]) -> Grown:
         spec = PlaneSpec(int(bits), int(rows), int(cols))
         planes.append(Plane(spec, np.asarray(codes, np.uint8), np.asarray(scales, np.uint16)))
     costs = np.array(arrays[f"{name}/costs"], np.float64)
-    return Grown(tuple(planes), costs, float(np.array(arrays[f"{name}/mse"])[0]))
+    tokens = int(np.array(arrays[f"{name}/tokens"], np.int64)[0])
+    return Grown(tuple(planes), costs, float(np.array(arrays[f"{name}/mse"])[0]), tokens)

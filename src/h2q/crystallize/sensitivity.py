@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q import kernels
-from h2q.core.architecture import EMBEDDING, FINAL_NORM, HEAD_INPUT, head_name
+from h2q.core.architecture import EMBEDDING, FINAL_NORM, HEAD_INPUT, head_name, tensors
 from h2q.core.events import Progress, ProgressListener, silent
+from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.gradients import dense, leaving_slope, rms_norm_back
 from h2q.crystallize.layer_gradients import layer_back
 from h2q.crystallize.moments import FloatArray, TokenArray, second_moments, shaping_gain
@@ -28,6 +30,7 @@ from h2q.sources import Source
 
 Rows = npt.NDArray[np.float64]
 LOGIT_ROWS = 256  # of logits at a time
+EXPECTED = 0.05  # of an average expert's derivatives
 ROUNDING = 0.3  # damping under which feedback's gain is foretold
 
 
@@ -59,9 +62,32 @@ class Sensitivity:
         """Note a matrix, float32 (rows, cols)."""
         self.norms[name] = np.einsum("ij,ij->i", weights, weights, dtype=np.float64)
 
-    def heard(self, name: str, grad: FloatArray) -> None:
-        """Note the derivative at a matrix's output, float32 (T, rows)."""
-        self.rows[name] = np.mean(grad.astype(np.float64) ** 2, axis=0)
+    def heard(self, name: str, grad: FloatArray, tokens: int) -> None:
+        """Note the derivative at a matrix's output, float32 (T, rows), zero for others of `tokens`
+        tokens.
+        """
+        self.rows[name] = np.sum(grad.astype(np.float64) ** 2, axis=0) / tokens
+
+    def complete(self, spec: ModelSpec) -> None:
+        """Give experts that text reached little, or never, EXPECTED of the mean of their layer's:
+        other text will reach them.
+        """
+        kinds: dict[tuple[str, str], list[TensorSpec]] = {}
+        for tensor in tensors(spec):
+            room, found, rest = tensor.name.partition(".experts.")
+            if tensor.coded and found:
+                kinds.setdefault((room, rest.split(".")[1]), []).append(tensor)
+        for alike in kinds.values():
+            rows = [self.rows[t.name] for t in alike if t.name in self.rows]
+            mean = EXPECTED * np.sum(rows, axis=0) / len(alike)
+            power, shaping = (
+                float(np.mean([noted[t.reads] for t in alike if t.reads in noted]))
+                for noted in (self.power, self.shaping)
+            )
+            for tensor in alike:
+                self.rows[tensor.name] = self.rows.get(tensor.name, 0.0) + mean
+                self.power.setdefault(tensor.reads, power)
+                self.shaping.setdefault(tensor.reads, shaping)
 
 
 def measure_sensitivity(
@@ -83,11 +109,13 @@ def measure_sensitivity(
         observer = lambda reads, x: found.saw(reads, x, seed)  # noqa: E731
         streams.append(run_texts(spec, layer, streams[-1], batch, observer))
         listener(Progress(stage, index + 1, steps))
+    heard = lambda name, g: found.heard(name, g, len(ids))  # noqa: E731
     grad = _head_back(source, streams.pop(), seed, found)
     for index in reversed(range(spec.num_hidden_layers)):
         layer = build_layer(spec, OriginalWeights(source), index)
-        grad = layer_back(spec, layer, streams.pop(), grad, batch, found.heard)
+        grad = layer_back(spec, layer, streams.pop(), grad, batch, heard)
         listener(Progress(stage, steps - index, steps))
+    found.complete(spec)
     grad = entering(spec, grad)
     found.embedding = np.bincount(
         ids, np.mean(grad.astype(np.float64) ** 2, axis=1), minlength=spec.vocab_size
