@@ -203,17 +203,15 @@ def test_an_answer_is_held_to_its_form(model: Model, seed_path: Path) -> None:
     ends = model.spec.eos_token_ids
     grammars = Grammars(open_crystal(seed_path).tokenizer_path.read_text(), ends, 4096)
     tokenizer = Tokenizer(open_crystal(seed_path).tokenizer_path)
-    schema = {
-        "type": "object",
-        "properties": {"sea": {"enum": ["calm", "wild"]}},
-        "required": ["sea"],
-    }
+    schema = {"type": "object", "properties": {"sea": {"enum": ["calm", "wild"]}}}
+    schema |= {"required": ["sea"], "additionalProperties": False}
     plain, shaped = request(prompts(1)[0], 20), request(prompts(1)[0], 60)
     shaped = replace(shaped, constraint=grammars.schema(schema), stop=frozenset(ends))
     said = run(Scheduler(model, PagePool(model.spec, 20)), [plain, shaped])
     assert words(said[0]) == alone(model, request(prompts(1)[0], 20))
-    assert said[1][-1].finish == "stop"
-    answer = json.loads(tokenizer.decode([one.token for one in said[1] if one.token >= 0]))
+    text = tokenizer.decode([one.token for one in said[1] if one.token >= 0])
+    assert said[1][-1].finish == "stop", text
+    answer = json.loads(text)
     assert answer["sea"] in ("calm", "wild")
 
 
