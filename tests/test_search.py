@@ -44,9 +44,9 @@ def least_bytes(spec: ModelSpec) -> int:
 
 
 def cache_bytes(spec: ModelSpec) -> int:
-    """Keys and values of a whole context, float32."""
-    positions = spec.num_hidden_layers * spec.max_position_embeddings
-    return 2 * 4 * positions * spec.num_key_value_heads * spec.head_dim
+    """Keys and values of a whole context in pages of 64, a byte each, and their scales."""
+    positions = spec.num_hidden_layers * -(-spec.max_position_embeddings // 64) * 64
+    return 2 * positions * spec.num_key_value_heads * (spec.head_dim + 4)
 
 
 @pytest.mark.parametrize(

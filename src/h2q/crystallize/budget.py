@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from h2q.codec.pages import PAGE
 from h2q.core.architecture import coded, tensors
 from h2q.core.errors import QualityError
 from h2q.core.specs import ModelSpec
@@ -12,7 +13,7 @@ from h2q.core.units import format_bytes
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize.allocate import TOWERS, Judge, plan_for_bytes
 from h2q.crystallize.options import Options
-from h2q.engine.cache import cache_shape
+from h2q.engine.page_pool import PagePool
 
 PROCESS_BYTES = 80 << 20  # a talking process without weights and cache
 SERVED_CONTEXT = 4096
@@ -35,9 +36,8 @@ def budget_bytes(spec: ModelSpec, options: Options) -> int | None:
     if options.size is not None or options.memory is None:
         return options.size
     context = min(spec.max_position_embeddings, SERVED_CONTEXT)
-    heads, keys, values = cache_shape(spec)
-    kept = spec.num_hidden_layers * heads * (keys + values)
-    return options.memory - PROCESS_BYTES - 4 * kept * context
+    pages = -(-context // PAGE)
+    return options.memory - PROCESS_BYTES - pages * PagePool(spec, 1).page_bytes
 
 
 def require_possible(spec: ModelSpec, options: Options) -> None:
