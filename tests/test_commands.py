@@ -69,6 +69,33 @@ def test_run_as_a_document(seed_path: Path) -> None:
     )
 
 
+def test_drafts_and_kinds_of_caches_are_reported(seed_path: Path) -> None:
+    options = ("--max-tokens", "40", "--seed", "2", "--json")
+    plain = document(h2q("run", seed_path, "The sea", *options))
+    drafted = document(h2q("run", seed_path, "The sea", "--draft", "3", *options))
+    assert drafted["text"] == plain["text"]
+    assert drafted["drafted"] >= drafted["drafts_accepted"] >= 0 < drafted["drafted"]
+    assert plain["drafted"] == 0
+    assert plain["cache"] == {"kind": "k8v8", "ring": None}
+    small = document(h2q("run", seed_path, "The sea", "--cache", "f16", "--ring", "200", *options))
+    assert small["cache"] == {"kind": "f16", "ring": 256}
+
+
+def test_a_ring_goes_on_beyond_the_context(seed_path: Path) -> None:
+    options = ("--max-tokens", "1100", "--seed", "2", "--json", "--ring", "192")
+    found = document(h2q("run", seed_path, "The sea", *options))
+    assert found["tokens"] == 1100
+
+
+@pytest.mark.parametrize(
+    "options", [("--ring", "10"), ("--ring", "99999"), ("--cache", "k3"), ("--draft", "99")]
+)
+def test_caches_that_do_not_exist_are_refused(seed_path: Path, options: tuple[str, str]) -> None:
+    result = h2q("run", seed_path, "The sea", *options)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+
+
 def test_show_and_verify(seed_path: Path) -> None:
     shown = document(h2q("show", seed_path, "--json"))
     assert shown["crystal_bytes"] == shown["certificate"]["crystal_bytes"]

@@ -14,6 +14,7 @@ from families import SPECIAL, config_of, write_family
 from h2q import kernels
 from h2q.core.errors import SourceError
 from h2q.core.specs import ModelSpec
+from h2q.crystallize.balance import BalancedSource
 from h2q.engine import load_original
 from h2q.engine.load import load_rotated
 from h2q.sources import open_source
@@ -37,6 +38,18 @@ def test_golden_logits(tmp_path: Path, name: str) -> None:
     with kernels.using("numpy"):
         twin = model.forward(tokens, model.new_cache())
     np.testing.assert_array_equal(twin, whole)
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_balancing_changes_nothing(tmp_path: Path, name: str) -> None:
+    source = write_family(tmp_path / name, name)
+    tokens = GOLDEN["tokens"]
+    model, balanced = load_original(source), load_original(BalancedSource(source))
+    expected = model.forward(tokens, model.new_cache())
+    found = balanced.forward(tokens, balanced.new_cache())
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    name = "model.layers.0.self_attn.v_proj.weight"
+    assert np.abs(BalancedSource(source).tensor(name) - source.tensor(name)).max() > 1e-2
 
 
 @pytest.mark.parametrize("name", SPECIAL)

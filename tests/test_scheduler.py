@@ -4,7 +4,9 @@ memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,17 @@ from h2q.codec.pages import PAGE
 from h2q.core.errors import ResourceError, UsageError
 from h2q.crystal import Crystal, open_crystal
 from h2q.engine import Model, Sampler, load_crystal, load_original
+from h2q.engine.constraint import Grammars
+from h2q.engine.drafts import Drafter
 from h2q.engine.page_pool import PagePool
-from h2q.engine.scheduler import Request, Said, Scheduler
+from h2q.engine.requests import Request, Said
+from h2q.engine.sampling import SamplingOptions
+from h2q.engine.scheduler import Scheduler
 from h2q.sources import Source
+from h2q.text import Tokenizer
+
+GREEDY = SamplingOptions(temperature=0)
+DRAWN = SamplingOptions(seed=3, top_p=0.9, repeat_penalty=1.2)
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +34,14 @@ def model(seed_path: Path) -> Model:
     return load_crystal(open_crystal(seed_path))
 
 
-def request(prompt: Sequence[int], tokens: int = 12, **more: object) -> Request:
-    sampler = Sampler(**more.pop("sampling", {"temperature": 0.0}))  # type: ignore[arg-type]
-    return Request(tuple(prompt), sampler, tokens, **more)  # type: ignore[arg-type]
+def request(
+    prompt: Sequence[int],
+    tokens: int = 12,
+    sampling: SamplingOptions = GREEDY,
+    stop: frozenset[int] = frozenset(),
+    keep: int = 0,
+) -> Request:
+    return Request(tuple(prompt), Sampler.of(sampling, prompt), tokens, stop, keep)
 
 
 def run(scheduler: Scheduler, requests: Sequence[Request]) -> list[list[Said]]:
@@ -39,7 +54,7 @@ def run(scheduler: Scheduler, requests: Sequence[Request]) -> list[list[Said]]:
 
 
 def words(said: Sequence[Said]) -> list[tuple[int, float]]:
-    return [(one.token, one.logprob) for one in said if not one.finish]
+    return [(one.token, one.likelihood.logprob) for one in said if one.likelihood]
 
 
 def prompts(count: int, longest: int = 150) -> list[list[int]]:
@@ -63,10 +78,10 @@ def test_a_batch_says_what_each_stream_says_alone(model: Model) -> None:
 
 
 def test_seeds_give_the_same_text_whatever_the_neighbours_do(model: Model) -> None:
-    drawn = {"temperature": 1.0, "seed": 7}
+    drawn = SamplingOptions(seed=7, repeat_penalty=1.1)
     text = prompts(1)[0]
     expected = alone(model, request(text, sampling=drawn))
-    others = [request(one, sampling={"seed": 1}) for one in prompts(4)]
+    others = [request(one, sampling=SamplingOptions(seed=1)) for one in prompts(4)]
     scheduler = Scheduler(model, PagePool(model.spec, 60))
     assert words(run(scheduler, [*others, request(text, sampling=drawn)])[-1]) == expected
 
@@ -83,7 +98,8 @@ def test_pages_agree_with_the_float_cache(seed_source: Source) -> None:
         one = run(scheduler, [request(tokens, 1)])[0][0]
         wide = expected.astype(np.float64) - expected.max()
         logprob = wide - np.log(np.exp(wide).sum())
-        assert abs(one.logprob - logprob[one.token]) < most * spread
+        assert one.likelihood is not None
+        assert abs(one.likelihood.logprob - logprob[one.token]) < most * spread
 
 
 def test_equal_beginnings_are_computed_once(model: Model) -> None:
@@ -156,6 +172,23 @@ def test_a_full_context_ends_a_stream(model: Model) -> None:
     assert len(words(said)) == 4
 
 
+@pytest.mark.parametrize("keep", [0, 3])
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
+def test_drafts_change_nothing_but_the_number_of_steps(
+    model: Model, seed_path: Path, sampling: SamplingOptions, keep: int
+) -> None:
+    texts = [text[:90] for text in prompts(3)]
+    drafter = Drafter(load_crystal(open_crystal(seed_path), 0), ahead=3, least=0.05)
+    plain = Scheduler(model, PagePool(model.spec, 30))
+    drafting = Scheduler(model, PagePool(model.spec, 30), drafter=drafter)
+    requests = [request(text, 130, sampling, keep=keep) for text in texts]
+    expected = run(plain, requests)
+    found = run(drafting, [request(text, 130, sampling, keep=keep) for text in texts])
+    assert [words(said) for said in found] == [words(said) for said in expected]
+    assert 0 < drafting.accepted <= drafting.drafted
+    assert drafting.pool.free == 30
+
+
 def test_stop_tokens_are_not_said(model: Model) -> None:
     text = prompts(1)[0]
     expected = alone(model, request(text))
@@ -164,6 +197,34 @@ def test_stop_tokens_are_not_said(model: Model) -> None:
     said = run(Scheduler(model, PagePool(model.spec, 20)), [request(text, stop=frozenset({stop}))])
     assert words(said[0]) == expected[:first]
     assert said[0][-1].finish == "stop"
+
+
+def test_an_answer_is_held_to_its_form(model: Model, seed_path: Path) -> None:
+    ends = model.spec.eos_token_ids
+    grammars = Grammars(open_crystal(seed_path).tokenizer_path.read_text(), ends, 4096)
+    tokenizer = Tokenizer(open_crystal(seed_path).tokenizer_path)
+    schema = {
+        "type": "object",
+        "properties": {"sea": {"enum": ["calm", "wild"]}},
+        "required": ["sea"],
+    }
+    plain, shaped = request(prompts(1)[0], 20), request(prompts(1)[0], 60)
+    shaped = replace(shaped, constraint=grammars.schema(schema), stop=frozenset(ends))
+    said = run(Scheduler(model, PagePool(model.spec, 20)), [plain, shaped])
+    assert words(said[0]) == alone(model, request(prompts(1)[0], 20))
+    assert said[1][-1].finish == "stop"
+    answer = json.loads(tokenizer.decode([one.token for one in said[1] if one.token >= 0]))
+    assert answer["sea"] in ("calm", "wild")
+
+
+def test_a_stream_that_fails_ends_alone(model: Model) -> None:
+    text = prompts(1)[0]
+    bad = request(text, sampling=SamplingOptions(logit_bias=((10**6, 1.0),)))
+    good = request(text)
+    said = run(Scheduler(model, PagePool(model.spec, 20)), [bad, good])
+    assert said[0][-1].finish == "error"
+    assert isinstance(said[0][-1].error, UsageError)
+    assert words(said[1]) == alone(model, request(text))
 
 
 def test_what_cannot_run_is_refused_when_it_is_added(model: Model, seed_crystal: Crystal) -> None:

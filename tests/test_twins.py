@@ -12,13 +12,36 @@ import numpy as np
 import pytest
 
 from h2q import kernels
+from h2q.codec.pages import KINDS, PAGE, Pages
 from h2q.core.attention import AttentionRule
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, normal, random_plane
 
 SHAPES = [(1, 1), (16, 4), (5, 7), (31, 37), (128, 256), (256, 768), (263, 101), (300, 260)]
 RULE = AttentionRule(0.3)
+WINDOW = AttentionRule(0.3, window=70, softcap=5.0)
 Case = Callable[[np.random.Generator], Any]
+
+
+class Together(tuple[Any, ...]):
+    """Several results of one operation."""
+
+
+def several(draw: np.random.Generator) -> Any:
+    stacks = [
+        kernels.PlaneStack([random_plane(draw, b, rows, 100) for b in bits])
+        for rows, bits in ((48, (2, 1)), (31, (2,)))
+    ]
+    return Together(kernels.project(normal(draw, 5, 100), rotation(1, 100), stacks))
+
+
+def top(rows: int, count: int, k: int) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        logits = np.round(normal(draw, rows, count) * 8)  # many are equal
+        logits[:, 1:][normal(draw, rows, count - 1) > 1] = -np.inf
+        return Together(kernels.log_softmax_top(logits, k))
+
+    return case
 
 
 def projection(rows: int, cols: int, bits: tuple[int, ...], tokens: int) -> Case:
@@ -57,6 +80,35 @@ def attend(*shape: int, rule: AttentionRule = RULE, values: int = 0, sinks: bool
     return case
 
 
+def paged(
+    kind: str,
+    heads: int,
+    shared: int,
+    widths: tuple[int, int],
+    rule: AttentionRule = RULE,
+    sinks: bool = False,
+    ends: tuple[int, ...] = (200, 1, 64, 65, 130, 199, 7),
+) -> Case:
+    """Three streams whose pages lie about; rows of any of them, some next to each other."""
+
+    def case(draw: np.random.Generator) -> Any:
+        pages = Pages.allocate(14, shared, *widths, kind)
+        tables = draw.permutation(14)[:12].reshape(3, 4).astype(np.int32)
+        positions = np.arange(4 * PAGE)
+        for table in tables:
+            k, v = (normal(draw, len(positions), shared, width) for width in widths)
+            slots = table[positions // PAGE].astype(np.int64) * PAGE + positions % PAGE
+            kernels.store_pages(pages, k, v, slots)
+        seen = np.array(ends, np.int32)
+        q = normal(draw, len(seen), heads, widths[0]) * 2
+        streams = draw.integers(0, 3, len(seen)).astype(np.int32)
+        weights = normal(draw, heads) if sinks else None
+        mixed = kernels.attend_pages(q, pages, tables, streams, seen, rule, weights)
+        return Together((mixed, *pages.arrays))
+
+    return case
+
+
 def rotated(name: str, tokens: int, width: int) -> Case:
     return lambda draw: getattr(kernels, name)(normal(draw, tokens, width), rotation(1, width))
 
@@ -86,6 +138,21 @@ CASES: dict[str, Case] = {
     "norm, odd width": lambda draw: kernels.rms_norm(normal(draw, 4, 77), normal(draw, 77), 1e-6),
     "rope": positions,
     "swiglu": lambda draw: kernels.swiglu(normal(draw, 3, 771) * 30, normal(draw, 3, 771)),
+    "geglu": lambda draw: kernels.geglu(normal(draw, 3, 771) * 30, normal(draw, 3, 771)),
+    "added norm": lambda draw: Together(
+        kernels.add_rms_norm(normal(draw, 3, 77), normal(draw, 3, 77), normal(draw, 77), 1e-6)
+    ),
+    "project": several,
+    **{f"top {k} of {n}": top(3, n, k) for n, k in [(1, 1), (37, 5), (5000, 20), (64, 64)]},
+    **{
+        f"pages {kind} {widths} {rule}": paged(kind, 6, 2, widths, rule, sinks)
+        for kind in KINDS
+        for widths in [(64, 64), (10, 6), (7, 40), (96, 128)]
+        for rule, sinks in [(RULE, False), (WINDOW, True)]
+    },
+    **{f"pages {kind}, one row": paged(kind, 4, 1, (64, 64), ends=(256,)) for kind in KINDS},
+    "pages, many rows": paged("k8v8", 8, 2, (32, 32), ends=tuple(range(1, 250, 2))),
+    "pages, many heads": paged("k8v8", 96, 1, (48, 32), WINDOW, ends=(3, 250, 77)),
     "attention, one token": attend(1, 1, 4, 2, 64, 200),
     "attention, prompt": attend(2, 33, 4, 2, 64, 0),
     "attention, odd head": attend(1, 5, 3, 1, 10, 4),
@@ -110,10 +177,10 @@ def test_twin(name: str, path: str) -> None:
         expected = CASES[name](np.random.default_rng(seed))
     with kernels.using(path):
         result = CASES[name](np.random.default_rng(seed))
-    if not is_dataclass(expected):
-        expected, result = [expected], [result]
-    else:
+    if is_dataclass(expected):
         expected, result = astuple(expected), astuple(result)
+    elif not isinstance(expected, Together):
+        expected, result = [expected], [result]
     for mine, theirs in zip(result, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs, strict=True)
 

@@ -13,52 +13,19 @@
 #include <utility>
 #include <vector>
 
-#include "arrays.hpp"
 #include "cores.hpp"
 #include "dispatch.hpp"
 #include "pool.hpp"
 #include "references.hpp"
+#include "views.hpp"
 
 namespace nb = nanobind;
 
 void bind_encode(nb::module_& m);
+void bind_pages(nb::module_& m);
+void bind_prepared(nb::module_& m);
 
 namespace {
-
-void require(bool good, const char* what) {
-  if (!good) throw std::invalid_argument(what);
-}
-
-h2q::RotationView rotation_view(Borders& at, const In<float, 1>& signs, const In<float, 2>& mix, int block) {
-  const int width = static_cast<int>(signs.shape(0)), mixed = static_cast<int>(mix.shape(0));
-  require(block > 0 && width % block == 0 && mix.shape(1) == mix.shape(0), "rotation does not fit its width");
-  require(mixed == 1 || mixed * block == width, "rotation mix does not fit its width");
-  return {at(signs), at(mix), width, block, mixed};
-}
-
-// (bits, rows, cols, codes, scales) per plane, all of one matrix.
-std::vector<h2q::PlaneView> plane_views(Borders& at, const nb::list& planes) {
-  std::vector<h2q::PlaneView> out;
-  for (nb::handle item : planes) {
-    const auto plane = nb::cast<nb::tuple>(item);
-    require(plane.size() == 5, "a plane is (bits, rows, cols, codes, scales)");
-    auto view = h2q::plane_layout(nb::cast<int>(plane[0]), nb::cast<int>(plane[1]), nb::cast<int>(plane[2]));
-    In<uint8_t, 3> codes;
-    In<uint16_t, 1> scales;
-    require(nb::try_cast(plane[3], codes, false), "the codes are not a contiguous array of bytes of three dimensions");
-    require(nb::try_cast(plane[4], scales, false), "the row scales are not a contiguous vector of uint16");
-    require(static_cast<int>(codes.shape(0)) == view.panels && static_cast<int>(codes.shape(1)) == view.lines &&
-                codes.shape(2) == h2q::kLineLanes,
-            "the codes do not have the shape of their plane");
-    require(static_cast<int>(scales.shape(0)) >= view.rows, "there are fewer row scales than rows");
-    view.codes = codes.data();
-    view.scales = at(scales);
-    require(out.empty() || (out[0].rows == view.rows && out[0].cols == view.cols), "stacked planes differ in shape");
-    out.push_back(view);
-  }
-  require(!out.empty(), "there is no plane");
-  return out;
-}
 
 void rotate(In<float, 2> x, In<float, 1> signs, In<float, 2> mix, int block, bool inverse, Array<float, 2> out) {
   Borders at;
@@ -153,11 +120,37 @@ void rms_norm(In<float, 2> x, In<float, 1> weight, float eps, Array<float, 2> ou
   h2q::normalise(at(x), at(weight), eps, static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)), out.data());
 }
 
-void swiglu(In<float, 2> gate, In<float, 2> up, Array<float, 2> out) {
+void add_rms_norm(In<float, 2> x, In<float, 2> delta, In<float, 1> weight, float eps, Array<float, 2> total,
+                  Array<float, 2> out) {
+  Borders at;
+  for (int i = 0; i < 2; ++i)
+    require(delta.shape(i) == x.shape(i) && total.shape(i) == x.shape(i) && out.shape(i) == x.shape(i),
+            "what is added and the outputs do not fit the input");
+  require(weight.shape(0) == x.shape(1), "the norm does not fit its input");
+  nb::gil_scoped_release release;
+  h2q::add_and_normalise(at(x), at(delta), at(weight), eps, static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)),
+                         total.data(), out.data());
+}
+
+bool log_softmax_top(In<float, 2> logits, Array<float, 1> total, Array<float, 1> entropy, Array<int64_t, 2> ids,
+                     Array<float, 2> logs) {
+  Borders at;
+  const size_t tokens = logits.shape(0), k = ids.shape(1);
+  require(k > 0 && k <= logits.shape(1), "so many of the entries cannot be given");
+  require(total.shape(0) == tokens && entropy.shape(0) == tokens && ids.shape(0) == tokens && logs.shape(0) == tokens &&
+              logs.shape(1) == k,
+          "the outputs do not fit the logits");
+  nb::gil_scoped_release release;
+  return h2q::top_of(at(logits), static_cast<int>(tokens), static_cast<int>(logits.shape(1)), static_cast<int>(k),
+                     total.data(), entropy.data(), ids.data(), logs.data());
+}
+
+template <auto kForm>
+void gated(In<float, 2> gate, In<float, 2> up, Array<float, 2> out) {
   Borders at;
   require(gate.size() == up.size() && gate.size() == out.size(), "gate and up differ in shape");
   nb::gil_scoped_release release;
-  h2q::gate(at(gate), at(up), static_cast<int64_t>(gate.size()), out.data());
+  kForm(at(gate), at(up), static_cast<int64_t>(gate.size()), out.data());
 }
 
 void rope(In<float, 3> x, In<float, 2> cos, In<float, 2> sin, Array<float, 3> out) {
@@ -233,7 +226,10 @@ NB_MODULE(_native, m) {
   m.def("decode_plane", &decode_plane, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
         nb::arg("codes").noconvert(), nb::arg("out").noconvert());
   m.def("rms_norm", &rms_norm);
-  m.def("swiglu", &swiglu);
+  m.def("add_rms_norm", &add_rms_norm);
+  m.def("log_softmax_top", &log_softmax_top);
+  m.def("swiglu", &gated<&h2q::gate>);
+  m.def("geglu", &gated<&h2q::gate_gaussian>);
   m.def("rope", &rope);
   m.def("attention", &attention, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg().none(), nb::arg());
@@ -246,4 +242,6 @@ NB_MODULE(_native, m) {
   m.def("repeat_dots", &h2q::repeat_dots, nb::call_guard<nb::gil_scoped_release>());
   m.def("synchronise", &h2q::synchronise, nb::call_guard<nb::gil_scoped_release>());
   bind_encode(m);
+  bind_pages(m);
+  bind_prepared(m);
 }

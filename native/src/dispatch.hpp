@@ -33,7 +33,16 @@ void gather(const PlaneView* planes, int count, const int64_t* ids, int tokens, 
 void decode(const PlaneView&, int8_t* out);
 void attention(const AttentionView&);
 void normalise(const float* x, const float* weight, float eps, int tokens, int width, float* out);
+void add_and_normalise(const float* x, const float* delta, const float* weight, float eps, int tokens, int width,
+                       float* total, float* out);
 void gate(const float* gate, const float* up, int64_t count, float* out);
+void gate_gaussian(const float* gate, const float* up, int64_t count, float* out);
+// See log_softmax_top in h2q/kernels/twins.py; false where logits make no distribution.
+bool top_of(const float* logits, int tokens, int count, int k, float* total, float* entropy, int64_t* ids, float* logs);
+// Of equal slots the last row stays; false where a value is not finite (paged.cpp).
+bool store_rows(const PagesView&, const float* k, const float* v, const int64_t* slots, int rows);
+// Tables, streams and seen are as they must be; false where a query is not finite.
+bool attend_rows(const PagedView&);
 void positions(const float* x, const float* cos, const float* sin, int tokens, int heads, int width, float* out);
 
 }  // namespace h2q

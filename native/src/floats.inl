@@ -40,24 +40,45 @@ inline float tree(Floats v) {
   return a[0];
 }
 
-inline Floats exponential(Floats x) {
-  const Floats zero{};
+// Of vectors of any width.
+template <typename V>
+H2Q_INLINE V exponential(V x) {
+  typedef decltype(x < x) Whole;
+  const V zero{};
   x = x > zero + 88.0f ? zero + 88.0f : x;
   x = x < zero - 87.0f ? zero - 87.0f : x;
   constexpr float kMagic = 12582912.0f;  // adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even
-  const Floats n = (x * 1.44269504f + kMagic) - kMagic;
-  const Floats r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  Floats p = zero + 1.9875691500e-4f;
+  const V n = (x * 1.44269504f + kMagic) - kMagic;
+  const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  V p = zero + 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = ((p * (r * r)) + r) + 1.0f;
-  const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
-  Floats scale;
+  const Whole power = (__builtin_convertvector(n, Whole) + 127) << 23;
+  V scale;
   std::memcpy(&scale, &power, sizeof scale);
   return p * scale;
+}
+
+// Of a positive normal number.
+inline float logarithm(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  float power = static_cast<float>((bits >> 23) - 126), share;
+  bits = (bits & 0x7fffff) | 0x3f000000;
+  std::memcpy(&share, &bits, sizeof share);
+  if (share < 0.707106781186547524f) power = power - 1.0f, share = share + share;
+  const float r = share - 1.0f, square = r * r;
+  float p = 7.0376836292e-2f;
+  for (float coefficient : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+                            -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
+    p = p * r + coefficient;
+  p = (p * r) * square;
+  p = (p + power * -2.12194440e-4f) - 0.5f * square;
+  return (r + p) + power * 0.693359375f;
 }
 
 void rms_norm(const float* x, const float* weight, float eps, int width, float* out) {
@@ -72,11 +93,59 @@ void rms_norm(const float* x, const float* weight, float eps, int width, float* 
   for (i = 0; i < width; ++i) out[i] = (x[i] * inverse) * weight[i];
 }
 
+void add_rms_norm(const float* x, const float* delta, const float* weight, float eps, int width, float* total,
+                  float* out) {
+  for (int i = 0; i < width; ++i) total[i] = x[i] + delta[i];
+  rms_norm(total, weight, eps, width, out);
+}
+
+// The largest, the log of the sum of exponentials of what lies below it, and the entropy in nats; false for NaN, for
+// +inf, and where all are -inf.
+bool softmax_sums(const float* x, int count, float* best, float* log, float* entropy) {
+  float most = -INFINITY;
+  bool numbers = true;
+  for (int i = 0; i < count; ++i) {
+    numbers &= x[i] == x[i];
+    most = x[i] > most ? x[i] : most;
+  }
+  *best = most;
+  if (!numbers || !(most <= 3.402823466e+38f) || !(most >= -3.402823466e+38f)) return false;
+  Floats norm{}, sums{};
+  for (int i = 0; i < count; i += kLanes) {
+    const int part = least(kLanes, count - i);
+    const Floats below = load_part(x + i, part) - most, kept = below < -87.0f ? Floats{} - 87.0f : below;
+    Floats weights = exponential(kept), products = weights * kept;
+    if (part < kLanes) {  // lanes past the end add nothing
+      float some[kLanes] = {}, more[kLanes] = {};
+      std::memcpy(some, &weights, static_cast<size_t>(part) * sizeof(float));
+      std::memcpy(more, &products, static_cast<size_t>(part) * sizeof(float));
+      weights = load(some), products = load(more);
+    }
+    norm = norm + weights, sums = sums + products;
+  }
+  const float total = tree(norm);
+  *log = logarithm(total);
+  *entropy = *log - tree(sums) / total;
+  return true;
+}
+
 void swiglu(const float* gate, const float* up, int64_t count, float* out) {
   for (int64_t i = 0; i < count; i += kLanes) {
     const int part = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
     const Floats g = load_part(gate + i, part), u = load_part(up + i, part);
     const Floats result = g / (1.0f + exponential(-g)) * u;
+    std::memcpy(out + i, &result, static_cast<size_t>(part) * sizeof(float));
+  }
+}
+
+void geglu(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int part = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
+    const Floats whole = load_part(gate + i, part), u = load_part(up + i, part);
+    Floats g = whole > 1e4f ? Floats{} + 1e4f : whole;
+    g = g < -1e4f ? Floats{} - 1e4f : g;
+    const Floats turn = (g + (g * g) * g * 0.044715f) * 0.79788456f;
+    const Floats result = whole / (1.0f + exponential(turn * -2.0f)) * u;
     std::memcpy(out + i, &result, static_cast<size_t>(part) * sizeof(float));
   }
 }

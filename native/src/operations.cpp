@@ -117,14 +117,66 @@ void normalise(const float* x, const float* weight, float eps, int tokens, int w
   });
 }
 
-void gate(const float* gate, const float* up, int64_t count, float* out) {
+void add_and_normalise(const float* x, const float* delta, const float* weight, float eps, int tokens, int width,
+                       float* total, float* out) {
   const Ops& ops = active();
+  spread(tokens, 3 * width, [&](int first, int last) {
+    for (int64_t t = first; t < last; ++t)
+      ops.add_rms_norm(x + t * width, delta + t * width, weight, eps, width, total + t * width, out + t * width);
+  });
+}
+
+static void in_pieces(void (*form)(const float*, const float*, int64_t, float*), const float* gate, const float* up,
+                      int64_t count, float* out) {
   constexpr int64_t kPiece = 1 << 14;
   const int pieces = static_cast<int>((count + kPiece - 1) / kPiece);
   spread(pieces, 8 * kPiece, [&](int first, int last) {
     const int64_t begin = first * kPiece, end = std::min(count, last * kPiece);
-    ops.swiglu(gate + begin, up + begin, end - begin, out + begin);
+    form(gate + begin, up + begin, end - begin, out + begin);
   });
+}
+
+void gate(const float* gate, const float* up, int64_t count, float* out) {
+  in_pieces(active().swiglu, gate, up, count, out);
+}
+
+void gate_gaussian(const float* gate, const float* up, int64_t count, float* out) {
+  in_pieces(active().geglu, gate, up, count, out);
+}
+
+bool top_of(const float* logits, int tokens, int count, int k, float* total, float* entropy, int64_t* ids, float* logs) {
+  const Ops& ops = active();
+  std::atomic<bool> good{true};
+  spread(tokens, int64_t{16} * count, [&](int first, int last) {
+    std::vector<int64_t> kept;
+    for (int64_t t = first; t < last; ++t) {
+      const float* x = logits + t * count;
+      float best, log;
+      if (!ops.softmax_sums(x, count, &best, &log, entropy + t)) {
+        good = false;
+        continue;
+      }
+      total[t] = best + log;
+      const auto before = [x](int64_t a, int64_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
+      kept.clear();  // a heap, the last of the best on top
+      for (int64_t i = 0; i < count; ++i) {
+        if (static_cast<int>(kept.size()) == k) {
+          if (!(x[i] > x[kept.front()])) continue;
+          std::pop_heap(kept.begin(), kept.end(), before);
+          kept.back() = i;
+        } else {
+          kept.push_back(i);
+        }
+        std::push_heap(kept.begin(), kept.end(), before);
+      }
+      std::sort_heap(kept.begin(), kept.end(), before);
+      for (int i = 0; i < k; ++i) {
+        ids[t * k + i] = kept[static_cast<size_t>(i)];
+        logs[t * k + i] = x[kept[static_cast<size_t>(i)]] - total[t];
+      }
+    }
+  });
+  return good;
 }
 
 void positions(const float* x, const float* cos, const float* sin, int tokens, int heads, int width, float* out) {

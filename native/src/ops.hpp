@@ -3,15 +3,10 @@
 #include <cstdint>
 
 #include "encode.hpp"
+#include "pages.hpp"
 #include "plane.hpp"
 
 namespace h2q {
-
-struct RotationView {
-  const float* signs;
-  const float* mix;
-  int width, block, mixed;  // mixed: size of the odd factor, 1 for none
-};
 
 struct AttentionView {
   const float *q, *k, *v;  // (B, T, H, width), (B, KV, capacity, width), (B, KV, capacity, value_width)
@@ -53,6 +48,18 @@ struct Ops {
   // Multiply-adds done in that many rounds of nothing else.
   int64_t (*dots)(int64_t rounds);
   ViterbiFn viterbi;
+  void (*add_rms_norm)(const float* x, const float* delta, const float* weight, float eps, int width, float* total,
+                       float* out);
+  void (*geglu)(const float* gate, const float* up, int64_t count, float* out);
+  // Returns false where logits make no distribution.
+  bool (*softmax_sums)(const float* x, int count, float* best, float* log, float* entropy);
+  // Pages (pages.inl): bool is false where a value is not finite; a state is state_size floats of one query.
+  bool (*store_head)(const PagesView&, const float* k, const float* v, int page, int head, int offset);
+  bool (*prepare_query)(const PagesView&, const float* q, float scale, int32_t* words, float* factor);
+  void (*page_part)(const PagesView&, const QueriesView&, int from, int to, int index, int page, int next, int head,
+                    float* states);
+  void (*join_pages)(const PagesView&, const float* part, float* state);
+  void (*finish_query)(const PagesView&, const float* state, const float* sink, float* out);
 };
 
 const Ops& ops_portable();

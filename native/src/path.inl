@@ -40,6 +40,8 @@ namespace {
 #include "finish.inl"
 #include "viterbi.inl"
 #include "corrections.inl"
+#include "pair_sums.inl"
+#include "pages.inl"
 
 }  // namespace
 }  // namespace H2Q_PATH
@@ -48,7 +50,8 @@ const Ops& H2Q_TABLE(H2Q_PATH)() {
   using namespace H2Q_PATH;
   static const Ops table{H2Q_NAME(H2Q_PATH), rotate, quantize,   rotate_quantize, rms_norm, swiglu,
                          rope,               attend, dense,      panel_sums,      finish,   dots,
-                         viterbi};
+                         viterbi,            add_rms_norm, geglu,    softmax_sums,    store_head, prepare_query,
+                         page_part,          join_pages, finish_query};
   return table;
 }
 

@@ -157,6 +157,15 @@ void elementwise(Draw& draw, Bytes& out, int tokens, int heads, int width) {
   for (float& v : loud) v *= 40.0f;
   h2q::gate(loud.data(), up.data(), static_cast<int64_t>(loud.size()), result.data());
   put(out, result);
+  h2q::gate_gaussian(loud.data(), up.data(), static_cast<int64_t>(loud.size()), result.data());
+  put(out, result);
+  std::vector<float> total(x.size());
+  h2q::add_and_normalise(x.data(), up.data(), weight.data(), 1e-5f, tokens, all, total.data(), result.data());
+  put(out, total), put(out, result);
+  std::vector<float> sums(static_cast<size_t>(tokens)), entropy(sums.size()), logs(sums.size());
+  std::vector<int64_t> ids(sums.size());
+  h2q::top_of(loud.data(), tokens, all, 1, sums.data(), entropy.data(), ids.data(), logs.data());
+  put(out, sums), put(out, entropy), put(out, ids), put(out, logs);
   h2q::positions(x.data(), cos.data(), sin.data(), tokens, heads, width, result.data());
   put(out, result);
 }
@@ -247,7 +256,7 @@ constexpr Golden kGolden[] = {
     {"dense", 0x579ff45560cab9e2},
     {"gather, decode", 0x7038e7274977c789},
     {"attention", 0xb024b2fba122168c},
-    {"norm, swiglu, rope", 0x559754d151ce19e7},
+    {"norm, swiglu, rope", 0x4946d243bf25ba2f},
 };
 
 }  // namespace

@@ -62,8 +62,9 @@ def test_sizes_that_are_missing(tmp_path: Path, key: str) -> None:
 
 def test_tensors_nobody_asked_for(tmp_path: Path) -> None:
     for name, reason in (
-        ("rope_freqs.weight", "rotary"),
-        ("blk.0.attn_q.bias", "does not know"),
+        ("rope_freqs.weight", "rope_scaling"),
+        ("blk.0.attn_q.bias", "shape"),
+        ("blk.0.attn_v.bias", "does not know"),
         ("blk.1.attn_q.weight", "does not know"),
         ("a" * 127, "does not know"),
     ):

@@ -26,7 +26,7 @@ from h2q.codec.constants import LEVEL_LIMIT, STATES, WINDOW
 from h2q.codec.decode import trellis_states, unpack_symbols
 from h2q.codec.layout import PanelLayout
 from h2q.core.specs import PlaneSpec
-from h2q.kernels import native
+from h2q.kernels import extension
 
 ROWS = 256  # one panel: 64 trellises side by side
 INDICES = 32
@@ -53,7 +53,7 @@ def code(
     """Relative error of a sample, and for every weight in trellis order its index and target."""
     unit = LEVEL_LIMIT / np.abs(levels).max()
     whole = np.rint(levels * unit).astype(np.int8)
-    native.set_code(bits, columns, whole)
+    extension.set_code(bits, columns, whole)
     spec = PlaneSpec(bits, *x.shape)
     layout = PanelLayout.of(spec)
     codes = kernels.encode_plane(x * np.float32(unit), bits, None, commit, look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,13 +12,16 @@ from h2q.cli.options import Json
 from h2q.core.errors import UsageError
 from h2q.core.events import ProgressListener
 
-KNOWN = ("codec", "kernels")
+if TYPE_CHECKING:
+    from h2q.bench import EngineOptions
+
+KNOWN = ("codec", "kernels", "engine")
 RESULTS = Path("benchmarks/results")  # of a checkout
 PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="`codec` or `kernels`.")] = "kernels",
+    what: Annotated[str, typer.Argument(help="`codec`, `kernels` or `engine`.")] = "kernels",
     mebibytes: Annotated[
         int, typer.Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
     ] = 256,
@@ -26,46 +29,66 @@ def bench(
         Path | None,
         typer.Option(help="Write the result here. In a checkout: benchmarks/results."),
     ] = None,
+    shape: Annotated[
+        str, typer.Option(help="engine: sizes of the model; `trial` only shows that all rows work.")
+    ] = "llama-1.1b",
+    only: Annotated[
+        list[str] | None, typer.Option(help="engine: this group of rows; may be given again.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="engine: runs of each kind.")] = 3,
+    peer_files: Annotated[
+        Path | None,
+        typer.Option(help="engine: a folder that keeps llama.cpp's files, gigabytes, for later."),
+    ] = None,
+    crystal: Annotated[
+        Path | None,
+        typer.Option(help="engine: whose drafts are counted. Without one the seed model is grown."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure, each speed against something that was measured in the same run."""
-    from h2q.bench import write_result
+    from h2q.bench import DEFAULT_SHAPE, TRIAL_BELOW, EngineOptions, write_result
     from h2q.cli.output import emit, progress, say, table
 
     if what not in KNOWN:
         raise UsageError(f"There is no benchmark {what!r}.", fix=f"Known: {', '.join(KNOWN)}.")
+    engine = EngineOptions(shape, tuple(only or ()), repeats, peer_files, crystal)
     with progress() as listen:
-        document = _measured(what, mebibytes, listen)
-    target = _target(what, mebibytes, out, document["machine"]["slug"])
+        document = _measured(what, mebibytes, engine, listen)
+    whole = not only and shape != "trial" if what == "engine" else mebibytes >= TRIAL_BELOW
+    name = what if what != "engine" or shape == DEFAULT_SHAPE else f"engine-{shape}"
+    target = _target(f"{name}-{document['machine']['slug']}.json", whole or what == "codec", out)
     if target is not None:
         write_result(target, document)
         say(f"written to {target}")
     if json:
         emit(document)
         return
-    words = _kernel_words if what == "kernels" else _codec_words
+    words = _codec_words if what == "codec" else _kernel_words
     rows = [(name, words(row)) for name, row in document["results"].items()]
     title = f"{what} on {document['machine']['processor']}"
     if "busy_elsewhere" in document:
         title += f", {document['busy_elsewhere']:.0%} of it busy with something else"
     table(title, rows)
+    if document.get("peer", "llama.cpp") != "llama.cpp":
+        say(document["peer"])
 
 
-def _measured(what: str, mebibytes: int, listen: ProgressListener) -> dict[str, Any]:
-    from h2q.bench import bench_codec, bench_kernels
+def _measured(
+    what: str, mebibytes: int, engine: EngineOptions, listen: ProgressListener
+) -> dict[str, Any]:
+    from h2q.bench import bench_codec, bench_engine, bench_kernels
 
+    if what == "engine":
+        return bench_engine(engine, listen)
     return bench_kernels(mebibytes, listen) if what == "kernels" else bench_codec(listen)
 
 
-def _target(what: str, mebibytes: int, out: Path | None, slug: str) -> Path | None:
+def _target(name: str, whole: bool, out: Path | None) -> Path | None:
     """The file to write; without one, a full run in a checkout keeps its result there."""
-    from h2q.bench import TRIAL_BELOW
-
-    name = f"{what}-{slug}.json"
     if out is not None:
         return out / name if out.is_dir() else out
-    trial = what == "kernels" and mebibytes < TRIAL_BELOW
-    return RESULTS / name if RESULTS.is_dir() and not trial else None
+    return RESULTS / name if RESULTS.is_dir() and whole else None
 
 
 def _kernel_words(row: Mapping[str, Any]) -> str:

@@ -28,6 +28,15 @@ def run(
     top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
     seed: Annotated[int | None, typer.Option(help="Repeats a text.")] = None,
     planes: Annotated[str, typer.Option(help="`all`, or `base` alone.")] = "all",
+    cache: Annotated[
+        str, typer.Option(help="Keys and values in 8 bits, values in 4, or both in 16.")
+    ] = "k8v8",
+    ring: Annotated[
+        int, typer.Option(min=0, help="Positions kept, in constant memory; 0: the whole context.")
+    ] = 0,
+    draft: Annotated[
+        int, typer.Option(min=0, help="Tokens the base planes guess ahead: same text, fewer steps.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Stream text from a crystal; without a prompt, in a terminal, a conversation of prompts."""
@@ -43,7 +52,7 @@ def run(
         raise UsageError(f"--planes must be `all` or `base`, not {planes!r}.")
     sampler = Sampler(temperature, top_k, top_p, seed)
     begun = age_seconds()
-    session = HotStartManager().start(crystal, 0 if planes == "base" else None)
+    session = HotStartManager().start(crystal, 0 if planes == "base" else None, cache, ring, draft)
     gc.enable()
     if prompt is None and sys.stdin.isatty() and not json:
         _converse(session, sampler, max_tokens)
@@ -95,6 +104,7 @@ def _stream(session: Session, prompt: str, sampler: Sampler, max_tokens: int, ou
 
 def _figures(session: Session, begun: float) -> dict[str, Any]:
     """Of the last stream; the time line counts from the birth of this process."""
+    from h2q.codec.pages import PAGE
     from h2q.runtime.process import peak_rss_bytes
 
     figures = session.statistics
@@ -114,5 +124,8 @@ def _figures(session: Session, begun: float) -> dict[str, Any]:
         "first_token_after_prompt_seconds": figures.first_token_seconds,
         "peak_rss_bytes": peak_rss_bytes(),
         "planes": session.planes,
+        "cache": {"kind": session.pool.kind, "ring": session.keep * PAGE or None},
+        "drafted": session.scheduler.drafted,
+        "drafts_accepted": session.scheduler.accepted,
         "timeline": [*line, first],
     }

@@ -19,8 +19,8 @@ row of each head is rounded by its largest size / 127, or / 7 in four bits, ties
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ FloatArray = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class Pages:
     """The store of one layer. key_scales and value_scales are float32 (pages, kv, 64), or None for
-    f16.
+    f16. `handles` belongs to the native operations.
     """
 
     kind: str
@@ -54,6 +54,7 @@ class Pages:
     values: npt.NDArray[np.int8] | npt.NDArray[np.uint8] | npt.NDArray[np.float16]
     key_scales: FloatArray | None
     value_scales: FloatArray | None
+    handles: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def allocate(
@@ -88,11 +89,11 @@ class Pages:
 
     @property
     def count(self) -> int:
-        return self.keys.shape[0]
+        return int(self.keys.shape[0])
 
     @property
     def kv_heads(self) -> int:
-        return self.keys.shape[1]
+        return int(self.keys.shape[1])
 
     @property
     def arrays(self) -> tuple[npt.NDArray[np.generic], ...]:

@@ -29,7 +29,8 @@ class TokenEvent:
 
     `text` is the piece that became printable with it (may be empty inside a UTF-8 character);
     `logprob` is in nats under the unmodified distribution; `planes` is the number of coded planes
-    that took part; `seconds` counts from the request.
+    that took part; `seconds` counts from the request; `entropy`, nats, is of the unmodified
+    distribution, `top` its likeliest (token, logprob) where they were asked for.
     """
 
     token: int
@@ -39,6 +40,8 @@ class TokenEvent:
     planes: int
     seconds: float
     finish: str = ""
+    entropy: float = 0.0
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

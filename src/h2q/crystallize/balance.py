@@ -2,11 +2,14 @@
 
 A model's function does not change when a channel between two matrices is made louder and its reader
 inversely quieter: behind a norm (gain and the columns of its readers), between v and o, between up
-and down (what the gate multiplies is not bent). Models come with any such scales, some with
-channels hundreds of times louder than others; those drown the rest in the moments that shape
-coding, and in the int8 inputs of the kernels. Here each pair is put into the middle: writer and
-reader of a channel get the same norm. The result does not depend on the scales that were found, so
-all twins of a model become one. (Cross-layer equalization, Nagel et al. 2019.)
+and down (what the gate multiplies is not bent; biases of v and up are scaled with their rows). That
+holds for every family here: what else they do to a stream, queries or keys stays as it is.
+
+Models come with any such scales, some with channels hundreds of times louder than others; those
+drown the rest in the moments that shape coding, and in the int8 inputs of the kernels. Here each
+pair is put into the middle: writer and reader of a channel get the same norm. The result does not
+depend on the scales that were found, so all twins of a model become one. (Cross-layer equalization,
+Nagel et al. 2019.)
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from h2q.core.architecture import norms_between
 from h2q.core.specs import ModelSpec
 from h2q.sources import Source
 
@@ -32,6 +36,7 @@ class BalancedSource:
     def __init__(self, source: Source) -> None:
         self.source = source
         self._scales: dict[str, FloatArray] = {}
+        self._mlp_norm = norms_between(source.spec)[-1]
 
     @property
     def spec(self) -> ModelSpec:
@@ -55,16 +60,18 @@ class BalancedSource:
         layer, kind = ".".join(words[:3]), words[-2]
         if not self._plain(int(words[2]), kind):
             return found
+        if words[-1] == "bias":
+            scales = {"v_proj": self._values, "up_proj": self._inner}.get(kind)
+            return found if scales is None else found * scales(layer)
         if kind == "input_layernorm":
             return found / self._behind_norm(layer, kind, "self_attn", "qkv")
-        if kind == "post_attention_layernorm":
+        if kind == self._mlp_norm:
             return found / self._behind_norm(layer, kind, "mlp", ("gate", "up"))
         if kind in ("q_proj", "k_proj", "v_proj"):
             found = found * self._behind_norm(layer, "input_layernorm", "self_attn", "qkv")
             return found * self._values(layer)[:, None] if kind == "v_proj" else found
         if kind in ("gate_proj", "up_proj"):
-            norm = "post_attention_layernorm"
-            found = found * self._behind_norm(layer, norm, "mlp", ("gate", "up"))
+            found = found * self._behind_norm(layer, self._mlp_norm, "mlp", ("gate", "up"))
             return found * self._inner(layer)[:, None] if kind == "up_proj" else found
         if kind == "o_proj":
             return found / self._heads(self._values(layer)).reshape(-1)
@@ -116,7 +123,7 @@ class BalancedSource:
         """What rows of up are multiplied by; the columns of down are divided."""
         key = f"{layer}.mlp.up_proj.weight"
         if key not in self._scales:
-            norm = self._read(f"{layer}.post_attention_layernorm.weight")
+            norm = self._read(f"{layer}.{self._mlp_norm}.weight")
             writes = np.sqrt(_power(self._read(key) * norm, 1))
             reads = np.sqrt(_power(self._read(f"{layer}.mlp.down_proj.weight"), 0))
             self._scales[key] = middle(reads, writes)

@@ -18,7 +18,7 @@ from h2q.core.disk import replacement, writing
 from h2q.core.errors import QualityError, UsageError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.files import plain_file
-from h2q.core.specs import ModelSpec
+from h2q.core.specs import OPTIONAL, ModelSpec
 from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.gguf_names import file_rows, gguf_name
 from h2q.sources.gguf_vocabulary import SENTENCEPIECE, UNKNOWN, Vocabulary
@@ -117,23 +117,29 @@ def require_free(target: Path, overwrite: bool) -> None:
             )
 
 
+def require_spelled(spec: ModelSpec) -> None:
+    """Raises UsageError for a model whose differences from llama are not written yet."""
+    others = [name for name in OPTIONAL if name in spec.to_json()]
+    if spec.family != "llama" or others:
+        raise UsageError(
+            f"A model of the family {spec.family} cannot be exported by this version.",
+            where=", ".join(sorted(others)),
+            fix="Export writes llamas without scaled positions.",
+        )
+
+
 def write_gguf(
     target: Path, model: Exportable, kind: WeightType, progress: ProgressListener = silent
 ) -> Exported:
     """Write a model to `target`, in place of what is there.
 
-    Raises UsageError for a model with experts, QualityError when a weight is too large for the
-    type, ResourceError when the disk is full or refuses, SourceError or CrystalError when a tensor
-    cannot be read.
+    Raises UsageError where the family cannot be written, QualityError when a weight is too large
+    for the type, ResourceError when the disk is full or refuses, SourceError or CrystalError when a
+    tensor cannot be read.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
 
-    if model.spec.experts is not None or model.spec.latent is not None:
-        raise UsageError(
-            f"A {model.spec.family} model cannot be written as a GGUF file by this version.",
-            where=target.name,
-            fix="Models without experts can.",
-        )
+    require_spelled(model.spec)
     described = [(tensor, _stored(tensor, kind)) for tensor in tensors(model.spec)]
     total = sum(math.prod(tensor.shape) for tensor, _ in described)
     done = tensor_bytes = 0

@@ -7,7 +7,7 @@ Beside the target `NAME` lies the folder `.NAME.journal/`:
 |---|---|
 | `lock` | the process id of the owner; held by `flock` as long as that process lives |
 | `key` | the key the entries were written under; another key begins anew |
-| `HASH.safetensors` | one finished piece of work (see entry.py); HASH is of its name |
+| `HASH.safetensors` | one finished piece of work (see h2q.crystal.entry); HASH is of its name |
 | `HASH.writing` | an entry that is being written; swept when the journal is opened |
 
 An entry is written to a temporary file, synced and renamed, so it is there as a whole or not at
@@ -31,7 +31,7 @@ from types import TracebackType
 import h2q
 from h2q.core.disk import sync, writing
 from h2q.core.errors import CrystalError, UsageError
-from h2q.crystallize.entry import Array, Entry, Fact, read_entry, write_entry
+from h2q.crystal.entry import Array, Entry, Fact, read_entry, write_entry
 
 VERSION = "1"
 LOCK, NOTE, ENTRY, WRITING = "lock", "key", ".safetensors", ".writing"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from h2q.codec.planes import Plane
 from h2q.core.specs import PlaneSpec
-from h2q.crystallize.entry import Array
+from h2q.crystal.entry import Array
 from h2q.crystallize.growing import Grown
 from h2q.crystallize.journal import Journal
 from h2q.crystallize.moments import FloatArray

@@ -8,7 +8,7 @@ from h2q.engine.generate import generate
 from h2q.engine.load import load_crystal, load_original
 from h2q.engine.model import Model
 from h2q.engine.positions import Positions
-from h2q.engine.sampling import Sampler
+from h2q.engine.sampling import Sampler, SamplingOptions
 
 __all__ = [
     "Cache",
@@ -16,6 +16,7 @@ __all__ = [
     "Model",
     "Positions",
     "Sampler",
+    "SamplingOptions",
     "generate",
     "load_crystal",
     "load_original",

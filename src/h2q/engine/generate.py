@@ -9,7 +9,7 @@ import numpy as np
 from h2q.core.errors import UsageError
 from h2q.engine.cache import Cache
 from h2q.engine.model import Model
-from h2q.engine.sampling import Sampler, log_softmax
+from h2q.engine.sampling import Sampler, likelihood
 
 
 def generate(
@@ -35,9 +35,10 @@ def generate(
             if tokens.shape[1] > 1:
                 cache.reserve(tokens.shape[1])
             return
-        logits = model.forward(tokens, cache, last=True)[:, -1]
-        token = int(sampler.choose(logits)[0])
+        logits = model.forward(tokens, cache, last=True)[0, -1]
+        token = sampler.step(logits)
         if token in stop:
             return
-        yield token, float(log_softmax(logits)[0, token])
+        sampler.accept(token)
+        yield token, likelihood(logits, token).logprob
         tokens = np.array([[token]], np.int64)

@@ -262,10 +262,9 @@ def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:
     """Give coded parts other planes; call between two tokens."""
-    held = [model.embedding.tiers] if isinstance(model.embedding, PlaneEmbedding) else []
     found: list[Matrices] = [model.head.tiers] if isinstance(model.head, Joined) else []
     for layer in model.layers:
         found += layer.matrices()
-    held += [one.stacks for one in found if isinstance(one, (PlaneProjection, PlaneMatrix))]
-    for stacks in held:
-        stacks.update({name: planes[name] for name in stacks if name in planes})
+    for one in (model.embedding, *found):
+        if isinstance(one, (PlaneEmbedding, PlaneMatrix, PlaneProjection)):
+            one.exchange(planes)

@@ -109,25 +109,31 @@ class RotatedProjection(DenseProjection):
 
 
 class PlaneProjection:
-    """Coded planes applied to rotated int8 inputs. `stacks`, by name, may be exchanged between two
-    tokens.
+    """Coded planes applied to rotated int8 inputs.
 
     Raises KernelError, with the names of the matrices, when an input is not finite.
     """
 
-    def __init__(self, stacks: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
-        self.stacks, self.rotation = dict(stacks), rotation
+    def __init__(self, planes: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
+        self.rotation = rotation
+        self._names = tuple(planes)
+        self._stacks = [kernels.PlaneStack(stack) for stack in planes.values()]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.stacks)
+        return self._names
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         try:
-            activations = kernels.rotate_quantize(x, self.rotation)
+            return list(kernels.project(x, self.rotation, self._stacks))
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
-        return [kernels.matmul_planes(activations, stack) for stack in self.stacks.values()]
+
+    def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+        """Other planes for some of the matrices, by name; between two tokens."""
+        for index, name in enumerate(self._names):
+            if name in planes:
+                self._stacks[index] = kernels.PlaneStack(planes[name])
 
 
 class DenseMatrix:
@@ -141,22 +147,27 @@ class DenseMatrix:
 
 
 class PlaneMatrix:
-    """A matrix decoded from its planes and rotated back, again whenever `stacks` has others."""
+    """A matrix decoded from its planes and rotated back, again whenever it has others."""
 
     def __init__(self, name: str, planes: tuple[Plane, ...], rotation: Rotation) -> None:
-        self.stacks, self.rotation = {name: planes}, rotation
-        self._decoded: tuple[tuple[Plane, ...], FloatArray] | None = None
+        self.rotation = rotation
+        self._name, self._planes = name, planes
+        self._decoded: FloatArray | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.stacks)
+        return (self._name,)
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        (planes,) = self.stacks.values()
-        if self._decoded is None or self._decoded[0] is not planes:
-            rows = kernels.gather_rows(planes, np.arange(planes[0].spec.rows))
-            self._decoded = planes, kernels.unrotate(rows, self.rotation)
-        return self._decoded[1]
+        if self._decoded is None:
+            rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
+            self._decoded = kernels.unrotate(rows, self.rotation)
+        return self._decoded
+
+    def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+        """Other planes, where its name is among them; between two tokens."""
+        if self._name in planes:
+            self._planes, self._decoded = planes[self._name], None
 
 
 class Joined:
@@ -196,13 +207,17 @@ class PlaneEmbedding:
     """
 
     def __init__(self, tiers: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
-        self.tiers, self.rotation = dict(tiers), rotation
+        self._tiers, self.rotation = dict(tiers), rotation
         self._begins = np.cumsum([0, *(stack[0].spec.rows for stack in tiers.values())])[:-1]
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> FloatArray:
         rows = np.empty((len(ids), self.rotation.width), np.float32)
         tier = np.searchsorted(self._begins, ids, side="right") - 1
-        for index, stack in enumerate(self.tiers.values()):
+        for index, stack in enumerate(self._tiers.values()):
             if len(chosen := np.flatnonzero(tier == index)):
                 rows[chosen] = kernels.gather_rows(stack, ids[chosen] - self._begins[index])
         return kernels.unrotate(rows, self.rotation)
+
+    def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+        """Other planes for some of the tiers, by name; between two tokens."""
+        self._tiers.update({name: planes[name] for name in self._tiers if name in planes})

@@ -10,54 +10,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.pages import PAGE
-from h2q.core.errors import ResourceError, UsageError
+from h2q.core.errors import H2QError, ResourceError, UsageError
+from h2q.engine.drafts import Drafter, Guess
 from h2q.engine.model import Model, require_tokens
 from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Finish, Request, Said, choose
 from h2q.engine.rows import Rows, Span
-from h2q.engine.sampling import Sampler, log_softmax
-from h2q.engine.sinks import turn_sinks
+from h2q.engine.sampling import likelihood
+from h2q.engine.sinks import make_room, pages_wanted
 from h2q.engine.stream import Stream
 
 FloatArray = npt.NDArray[np.float32]
 MOST_STREAMS = 32
 STEP_ROWS = 256
 LEAST_CHUNK = 16
-Finish = Literal["", "stop", "length", "context"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt and how to go on. `keep`: pages of a ring (engine.stream), 0 to keep everything.
-    `stop`: tokens that end without being said.
-    """
-
-    prompt: tuple[int, ...]
-    sampler: Sampler
-    max_tokens: int
-    stop: frozenset[int] = frozenset()
-    keep: int = 0
-
-
-@dataclass(frozen=True)
-class Said:
-    """A token of a stream, or its end: then `finish` is set and `token` is -1. logprob: nats, under
-    the unmodified distribution. index: of the token in the answer. prefix: tokens of the prompt
-    that were found in the cache.
-    """
-
-    stream: int
-    token: int
-    logprob: float
-    index: int
-    finish: Finish = ""
-    prefix: int = 0
+PAGES_TO_BEGIN = 4  # a prompt waits for as many, or for all it needs, while others run
 
 
 @dataclass
@@ -67,7 +40,6 @@ class _Running:
     stream: Stream
     prefix: int = 0
     said: int = 0
-    chunk: int = field(default=0, compare=False)
 
     @property
     def left(self) -> int:
@@ -75,11 +47,21 @@ class _Running:
         return len(self.stream.tokens) - self.stream.stored
 
 
+Turn = tuple[_Running, int]
+
+
 class Scheduler:
-    """Steps a model. Requests beyond `streams` wait in order."""
+    """Steps a model. Requests beyond `streams` wait in order. `drafter`, when given, guesses ahead;
+    of `drafted` tokens `accepted` were right.
+    """
 
     def __init__(
-        self, model: Model, pool: PagePool, streams: int = MOST_STREAMS, rows: int = STEP_ROWS
+        self,
+        model: Model,
+        pool: PagePool,
+        streams: int = MOST_STREAMS,
+        rows: int = STEP_ROWS,
+        drafter: Drafter | None = None,
     ) -> None:
         if streams < 1 or rows < streams:
             raise UsageError("A scheduler needs a stream, and a row for every stream, at least.")
@@ -87,6 +69,8 @@ class Scheduler:
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []
         self._next = 0
+        self.drafter = drafter
+        self.drafted = self.accepted = 0
 
     @property
     def busy(self) -> bool:
@@ -134,104 +118,144 @@ class Scheduler:
         return False
 
     def step(self) -> list[Said]:
-        """Run the model once. At most one token per stream comes out, and its end."""
+        """Run the model once. What streams say, in order, and their ends: one token per stream, or
+        several where drafts were right.
+        """
         self._admit()
-        spans, ends = self._plan()
+        ends = self._end_full()
+        talking, reading = self._plan()
+        if self.drafter is not None:
+            self._draft(self.drafter, talking)
+        spans = [Span(r.stream, r.stream.stored, r.left) for r, _ in talking]
+        spans += [Span(r.stream, r.stream.stored, count) for r, count in reading]
         if not spans:
             return ends
         rows = Rows(self.pool, spans)
-        whole = [span for span in spans if span.begin + span.count == len(span.stream.tokens)]
-        wanted = rows.last[[index for index, span in enumerate(spans) if span in whole]]
+        done = [(r, count) for r, count in reading if count == r.left]
+        heard = [(r, r.left) for r, _ in talking] + [(r, 1) for r, _ in done]
+        wanted = self._wanted(rows, spans, {id(r.stream): voices for r, voices in heard})
         logits = self.model.step(rows.tokens, rows.positions, rows, wanted)
-        for span in spans:
-            span.stream.advance(span.count)
-        talking = {id(span.stream): index for index, span in enumerate(whole)}
-        for running in list(self._running):
-            if (index := talking.get(id(running.stream))) is not None:
-                ends += self._say(running, logits[index : index + 1])
+        for running, count in reading:
+            running.stream.advance(count)
+        at = 0
+        for running, voices in heard:
+            ends += self._hear(running, logits[at : at + voices])
+            at += voices
         return ends
+
+    @staticmethod
+    def _wanted(rows: Rows, spans: Sequence[Span], voices: dict[int, int]) -> npt.NDArray[np.int64]:
+        """Rows whose logits are needed: all of streams that talk, the last of a prompt."""
+        found = [
+            np.arange(last + 1 - voices[id(span.stream)], last + 1)
+            for span, last in zip(spans, rows.last.tolist(), strict=True)
+            if id(span.stream) in voices
+        ]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self.streams:
             running = self._waiting[0]
-            if self._running and self.pool.free < min(running.stream.needed(running.left), 4):
+            wanted = min(running.stream.needed(running.left), PAGES_TO_BEGIN)
+            if self._running and self.pool.free < wanted:
                 return
             running.prefix = max(running.prefix, running.stream.find_prefix())
             self._running.append(self._waiting.popleft())
 
-    def _plan(self) -> tuple[list[Span], list[Said]]:
-        """What to run now; streams that end for want of context."""
-        ends: list[Said] = []
+    def _end_full(self) -> list[Said]:
         limit = self.model.spec.max_position_embeddings
-        for running in list(self._running):
-            if not running.request.keep and len(running.stream.tokens) > limit:
-                ends.append(self._end(running, "context"))
-        reading = [r for r in self._running if r.left > 1]
-        spare = self.rows - (len(self._running) - len(reading))
-        share = max(LEAST_CHUNK, spare // max(1, len(reading)))
-        spans: list[Span] = []
+        full = [r for r in self._running if not r.request.keep and len(r.stream.tokens) > limit]
+        return [self._end(running, "context") for running in full]
+
+    def _plan(self) -> tuple[list[Turn], list[Turn]]:
+        """Streams that talk, with room for that many tokens, and prompts to be read, with how many
+        tokens of them to read now.
+        """
+        talking: list[Turn] = []
+        reading: list[Turn] = []
+        prompts = sum(running.left > 1 for running in self._running)
+        spare = self.rows - (len(self._running) - prompts)
+        share = max(LEAST_CHUNK, spare // max(1, prompts))
         for running in list(self._running):
             if running not in self._running:
                 continue  # it gave its pages to an older one
-            count = 1 if running.left == 1 else min(running.left, share, spare)
-            if running.left > 1:
-                spare -= count
+            if running.left == 1:
+                if self._room(running, 1):
+                    talking.append((running, self._more(running)))
+                continue
+            count = min(running.left, share, spare)
             if count > 0 and (count := self._room(running, count)):
-                spans.append(Span(running.stream, running.stream.stored, count))
-        return [span for span in spans if span.stream.pages], ends
+                reading.append((running, count))
+                spare -= count
+        return talking, reading
+
+    def _more(self, running: _Running) -> int:
+        """How many tokens a stream with room for one may talk at once: drafts never go past the end
+        of the answer or of the context, nor take pages from others.
+        """
+        if self.drafter is None:
+            return 1
+        count = 1 + min(self.drafter.ahead, running.request.max_tokens - running.said - 1)
+        if not running.request.keep:
+            limit = self.model.spec.max_position_embeddings
+            count = min(count, 1 + limit - len(running.stream.tokens))
+        if count <= 1 or self.pool.free < pages_wanted(running.stream, count):
+            return 1
+        return make_room(self.model, running.stream, count)
+
+    def _draft(self, drafter: Drafter, talking: Sequence[Turn]) -> None:
+        guesses = [Guess(r.stream, r.request.sampler, count - 1) for r, count in talking]
+        drafter.extend(self.pool, guesses)
+        self.drafted += sum(running.left - 1 for running, _ in talking)
 
     def _room(self, running: _Running, count: int) -> int:
         """Give the stream pages for its next tokens; how many of them it can store now. Takes pages
         from newer streams where there are no others.
         """
-        stream = running.stream
-        while stream.must_drop():
-            if stream.sinks is None and not self._free_page(running):
-                return 0
-            page = stream.drop()
-            assert stream.sinks is not None
-            turn_sinks(self.model, self.pool, stream.sinks, page, stream.dropped * PAGE)
-        count = stream.reach(count)
-        while stream.needed(count) > 0:
-            if not self._free_page(running):
-                return 0
-            stream.pages.append(self.pool.take())
-        return count
-
-    def _free_page(self, asking: _Running) -> bool:
-        """Whether a page can be taken; the newest stream behind the asking one starts again later
-        for it, or the asking one itself.
-        """
-        while not self.pool.free:
+        while self.pool.free < pages_wanted(running.stream, count):
             newest = self._running[-1]
             newest.stream.close()
             self._running.remove(newest)
             self._waiting.appendleft(newest)
-            if newest is asking:
-                return False
-        return True
+            if newest is running:
+                return 0
+        return make_room(self.model, running.stream, count)
+
+    def _hear(self, running: _Running, logits: FloatArray) -> list[Said]:
+        """Choose a token after each row, as long as the row behind it was the one chosen."""
+        stream = running.stream
+        drafts = stream.tokens[len(stream.tokens) - len(logits) + 1 :]
+        del stream.tokens[len(stream.tokens) - len(drafts) :]
+        found: list[Said] = []
+        talked = running.left == 1
+        for index, row in enumerate(logits):
+            if talked:
+                stream.advance(1)
+            found += self._say(running, row)
+            if found[-1].finish or index == len(drafts) or stream.tokens[-1] != drafts[index]:
+                break
+            self.accepted += 1
+        return found
 
     def _say(self, running: _Running, logits: FloatArray) -> list[Said]:
         request = running.request
         if running.said >= request.max_tokens:
             return [self._end(running, "length")]
-        token = int(request.sampler.choose(logits)[0])
-        if token in request.stop:
-            return [self._end(running, "stop")]
-        logprob = float(log_softmax(logits)[0, token])
-        said = Said(running.id, token, logprob, running.said, prefix=running.prefix)
+        try:
+            token = choose(request, logits)
+            if token is None:
+                return [self._end(running, "stop")]
+            told = likelihood(logits, token, request.sampler.options.top_logprobs)
+        except H2QError as error:  # of this stream alone
+            return [self._end(running, "error", error)]
+        said = Said(running.id, token, running.said, told, prefix=running.prefix)
         running.stream.tokens.append(token)
         running.said += 1
         if running.said == request.max_tokens:
             return [said, self._end(running, "length")]
         return [said]
 
-    def _end(self, running: _Running, finish: Finish) -> Said:
+    def _end(self, running: _Running, finish: Finish, error: H2QError | None = None) -> Said:
         running.stream.close()
         self._running.remove(running)
-        return Said(running.id, -1, 0.0, running.said, finish, running.prefix)
-
-
-def pages_for(tokens: Sequence[int]) -> int:
-    """Pages that streams of these many positions take."""
-    return sum(-(-count // PAGE) for count in tokens)
+        return Said(running.id, -1, running.said, None, finish, running.prefix, error)

@@ -57,13 +57,11 @@ class Stream:
 
     def reach(self, wanted: int) -> int:
         """How many of `wanted` tokens can be stored before a page must be dropped."""
-        if not self.keep:
-            return wanted
-        return min(wanted, (self.keep - len(self.pages)) * PAGE + -self.held % PAGE)
+        return min(wanted, self.keep * PAGE - self.held) if self.keep else wanted
 
     def must_drop(self) -> bool:
         """Whether the next token asks for a page the ring does not have."""
-        return bool(self.keep) and len(self.pages) == self.keep and self.held % PAGE == 0
+        return bool(self.keep) and self.held == self.keep * PAGE
 
     def needed(self, count: int) -> int:
         """Pages to take for `count` more tokens."""
@@ -83,12 +81,19 @@ class Stream:
 
     def advance(self, count: int) -> None:
         """`count` tokens more have been stored; full pages become findable."""
-        for _ in range(count):
-            self.stored += 1
-            if self.stored % PAGE == 0 and not self.dropped:
-                begin = self.stored - PAGE
-                self._digest = digest_page(self._digest, self.tokens[begin : self.stored])
-                self.pool.remember(self.pages[begin // PAGE], self._digest)
+        for end in range(self.stored + 1, self.stored + count + 1):
+            if end % PAGE == 0 and not self.dropped:
+                self._know(end - PAGE)
+        self.stored += count
+
+    def find_digests(self) -> None:
+        """Make the full pages of a stream that was not read here findable."""
+        for begin in range(0, 0 if self.dropped else self.stored - PAGE + 1, PAGE):
+            self._know(begin)
+
+    def _know(self, begin: int) -> None:
+        self._digest = digest_page(self._digest, self.tokens[begin : begin + PAGE])
+        self.pool.remember(self.pages[begin // PAGE], self._digest)
 
     def close(self) -> None:
         """Give all pages back; what was stored is gone, the tokens stay."""

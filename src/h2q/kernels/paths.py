@@ -10,7 +10,7 @@ from types import ModuleType
 
 from h2q.core import settings
 from h2q.core.errors import KernelError
-from h2q.kernels import native, twins
+from h2q.kernels import extension, native, twins
 
 NUMPY = "numpy"
 
@@ -34,7 +34,7 @@ class _Choice:
                 fix=f"Available: {', '.join(available())}. `h2q doctor` says why.",
             )
         if path != NUMPY:
-            native.use(path)
+            extension.use(path)
         self.path = path
 
 
@@ -43,7 +43,7 @@ _choice = _Choice()
 
 def available() -> list[str]:
     """Paths that work in this process, fastest first; the NumPy twins are always last."""
-    return [*native.paths(), NUMPY]
+    return [*extension.paths(), NUMPY]
 
 
 def path() -> str:
@@ -73,24 +73,24 @@ def features() -> dict[str, dict[str, bool]]:
     """Instruction groups: {'found': by CPUID, 'executed': a guarded trial ran}. Empty without the
     extension.
     """
-    return native.features()
+    return extension.features()
 
 
 def load_error() -> str:
     """Why the extension could not be loaded; empty when it is there."""
-    return native.load_error()
+    return extension.load_error()
 
 
 def set_threads(count: int) -> None:
     """Size of the worker pool, the calling thread included, 1 to 256. Raises KernelError beyond."""
-    native.set_threads(count)
+    extension.set_threads(count)
 
 
 def threads() -> int:
     """Threads that take part in an operation; unless told, one for each core for performance."""
-    return native.threads()
+    return extension.threads()
 
 
 def cores() -> tuple[int, int]:
     """Usable cores for performance and for efficiency; the second is 0 where there is one kind."""
-    return native.cores()
+    return extension.cores()

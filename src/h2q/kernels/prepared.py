@@ -13,12 +13,8 @@ class PlaneStack:
     switched in or out make another one. `handle` belongs to the native operations.
     """
 
-    __slots__ = ("handle", "planes")
+    __slots__ = ("handle", "planes", "rows")
 
     def __init__(self, planes: Sequence[Plane]) -> None:
-        self.planes = tuple(planes)
+        self.planes, self.rows = tuple(planes), planes[0].spec.rows
         self.handle: Any = None
-
-    @property
-    def rows(self) -> int:
-        return self.planes[0].spec.rows

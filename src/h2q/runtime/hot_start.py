@@ -12,6 +12,7 @@ from pathlib import Path
 from h2q.core.events import StageEvent
 from h2q.crystal import crystal_bytes, open_crystal
 from h2q.engine import load_crystal
+from h2q.engine.drafts import Drafter
 from h2q.runtime.session import Session
 from h2q.text import Tokenizer
 
@@ -21,9 +22,16 @@ class HotStartManager:
     fit.
     """
 
-    def start(self, path: Path, groups: int | None = None) -> Session:
+    def start(
+        self,
+        path: Path,
+        groups: int | None = None,
+        cache: str = "k8v8",
+        ring: int = 0,
+        ahead: int = 0,
+    ) -> Session:
         """A session on the first `groups` refinement groups of a crystal (0: base planes alone;
-        None: all).
+        None: all). cache, ring: see Session. ahead: tokens that the base planes draft; 0: none.
         """
         began = time.perf_counter()
         timeline: list[StageEvent] = []
@@ -38,6 +46,7 @@ class HotStartManager:
         tokenizer = Tokenizer(crystal.tokenizer_path)
         tokenizer.require_fit(crystal.spec.vocab_size)
         passed("read tokenizer")
-        session = Session(model, tokenizer, timeline)
+        drafter = Drafter(load_crystal(crystal, 0), ahead) if ahead else None
+        session = Session(model, tokenizer, timeline, cache, ring, drafter)
         session.planes = 1 + (len(crystal.rank) if groups is None else groups)
         return session

@@ -6,9 +6,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from h2q.codec.pages import PAGE
 from h2q.core.events import StageEvent, TokenEvent
-from h2q.engine import Model, Sampler, generate
-from h2q.text import Tokenizer
+from h2q.engine import Model, Sampler
+from h2q.engine.drafts import Drafter
+from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Request, Said
+from h2q.engine.scheduler import STEP_ROWS, Scheduler
+from h2q.text import ByteStream, TextStream, Tokenizer
 
 
 @dataclass
@@ -30,12 +35,30 @@ class Statistics:
 
 
 class Session:
-    """A model with its tokenizer. `timeline` tells how the start went."""
+    """A model with its tokenizer and the pages of one stream. `timeline` tells how the start went,
+    `scheduler` counts drafts.
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, timeline: list[StageEvent]) -> None:
+    cache: kind of pages (h2q.codec.pages). ring: positions to keep in constant memory, 0 for all
+    of the context. drafter: guesses ahead, or None. Raises UsageError for a ring that is too small
+    or exceeds the context.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        timeline: list[StageEvent],
+        cache: str = "k8v8",
+        ring: int = 0,
+        drafter: Drafter | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.timeline = model, tokenizer, timeline
         self.planes = 1
         self.statistics = Statistics()
+        self.keep = ring_pages(ring)
+        count = self.keep + 1 if ring else -(-model.spec.max_position_embeddings // PAGE)
+        self.pool = PagePool(model.spec, count, cache)
+        self.scheduler = Scheduler(model, self.pool, 1, STEP_ROWS, drafter)
 
     def stream(
         self, prompt: str, max_tokens: int = 256, sampler: Sampler | None = None
@@ -43,7 +66,7 @@ class Session:
         """Yield one event per token; the last one has `finish` set ("stop", "length" or "context").
 
         Raises UsageError when the prompt does not fit the context, TextError when it cannot be
-        encoded.
+        encoded, and what the sampler raises.
         """
         began = time.perf_counter()
         spec = self.model.spec
@@ -52,20 +75,39 @@ class Session:
             ids = [spec.bos_token_id]
         self.statistics = Statistics(prompt_tokens=len(ids))
         text = self.tokenizer.stream()
-        count = 0
-        stops = set(spec.eos_token_ids)
-        cache = self.model.new_cache()
-        for token, logprob in generate(
-            self.model, ids, sampler or Sampler(), max_tokens, stops, cache
-        ):
-            elapsed = time.perf_counter() - began
-            if count == 0:
-                self.statistics.first_token_seconds = elapsed
-            yield TokenEvent(token, text.push(token), logprob, count, self.planes, elapsed)
-            count += 1
-            self.statistics.tokens = count
-            self.statistics.seconds = time.perf_counter() - began
-        full = cache.length >= cache.limit
-        finish = "length" if count == max_tokens else "context" if full else "stop"
-        elapsed = time.perf_counter() - began
-        yield TokenEvent(-1, text.flush(), 0.0, count, self.planes, elapsed, finish)
+        stops = frozenset(spec.eos_token_ids)
+        request = Request(tuple(ids), sampler or Sampler(), max_tokens, stops, self.keep)
+        name = self.scheduler.add(request)
+        try:
+            while self.scheduler.busy:
+                for said in self.scheduler.step():
+                    if said.error is not None:
+                        raise said.error
+                    yield self._event(said, text, time.perf_counter() - began)
+        finally:
+            self.scheduler.cancel(name)
+
+    def _event(self, said: Said, text: TextStream | ByteStream, elapsed: float) -> TokenEvent:
+        told = said.likelihood
+        if told is None:
+            piece = text.flush()
+            return TokenEvent(-1, piece, 0.0, said.index, self.planes, elapsed, said.finish)
+        figures = self.statistics
+        if said.index == 0:
+            figures.first_token_seconds = elapsed
+        figures.tokens, figures.seconds = said.index + 1, elapsed
+        return TokenEvent(
+            said.token,
+            text.push(said.token),
+            told.logprob,
+            said.index,
+            self.planes,
+            elapsed,
+            entropy=told.entropy,
+            top=told.top,
+        )
+
+
+def ring_pages(positions: int) -> int:
+    """Pages of a ring of at least so many positions."""
+    return -(-positions // PAGE)

@@ -4,14 +4,23 @@ ignored.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Container
 
 from h2q.core.errors import SourceError, SpecError, shown
 from h2q.core.specs import ModelSpec
+from h2q.sources.gguf_families import (
+    FAMILIES,
+    Family,
+    Keys,
+    Tables,
+    biases,
+    scaling,
+    shortest,
+)
 from h2q.sources.gguf_metadata import Metadata
+from h2q.sources.gguf_names import OUTPUT
 from h2q.sources.gguf_vocabulary import Vocabulary
 
-FAMILIES = {"llama": "llama"}
 DEFAULT_THETA = 10_000.0
 # Keys that change the network when they hold anything else than these values.
 NEUTRAL: dict[str, tuple[float, ...]] = {
@@ -25,13 +34,18 @@ NEUTRAL: dict[str, tuple[float, ...]] = {
     "logit_scale": (0, 1),
     "residual_scale": (0, 1),
     "embedding_scale": (0, 1),
-    "rope.scale_linear": (0, 1),
-    "rope.scaling.attn_factor": (0, 1),
+    "rope.freq_base_swa": (0,),
+    "attention.sliding_window_pattern": (0,),
+    "rope.scaling.yarn_log_multiplier": (0,),
 }
 
 
-def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelSpec:
-    """`tied`: the file has no output matrix of its own. Raises SourceError."""
+def model_spec(
+    metadata: Metadata, vocabulary: Vocabulary, names: Container[str], tables: Tables
+) -> ModelSpec:
+    """names: of the tensors that the file holds; tables: the numbers of those that scale rotary
+    frequencies. Raises SourceError.
+    """
     kind = metadata.text("general.architecture")
     if kind not in FAMILIES:
         raise SourceError(
@@ -39,7 +53,8 @@ def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelS
             where=metadata.where,
             fix=f"Supported: {', '.join(sorted(FAMILIES))}.",
         )
-    _refuse_unsupported(metadata, kind)
+    family, keys = FAMILIES[kind], Keys(metadata, kind)
+    _refuse_unsupported(metadata, kind, family)
     width = metadata.required(f"{kind}.embedding_length")
     heads = metadata.required(f"{kind}.attention.head_count")
     head_dim = metadata.integer(f"{kind}.attention.key_length")
@@ -49,7 +64,9 @@ def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelS
                 f"A width of {width} does not split into {heads} heads.", where=metadata.where
             )
         head_dim = width // heads
-    for name in ("attention.value_length", "rope.dimension_count"):
+    turned = metadata.integer(f"{kind}.rope.dimension_count")
+    partial = kind == "phi3" and turned not in (None, head_dim)
+    for name in ("attention.value_length", *(() if partial else ("rope.dimension_count",))):
         if metadata.integer(f"{kind}.{name}") not in (None, head_dim):
             raise SourceError(
                 f"The {name} differs from the width of a head, {head_dim}.",
@@ -65,8 +82,10 @@ def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelS
             f"The metadata lack {kind}.attention.layer_norm_rms_epsilon.", where=metadata.where
         )
     try:
+        scaled, most = scaling(keys, tables)
+        context = metadata.required(f"{kind}.context_length")
         return ModelSpec(
-            family=FAMILIES[kind],
+            family=family.name,
             vocab_size=len(vocabulary.tokens) if rows is None else rows,
             hidden_size=width,
             intermediate_size=metadata.required(f"{kind}.feed_forward_length"),
@@ -74,12 +93,16 @@ def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelS
             num_attention_heads=heads,
             num_key_value_heads=heads if shared is None else shared,
             head_dim=head_dim,
-            max_position_embeddings=metadata.required(f"{kind}.context_length"),
-            rms_norm_eps=_shortest(epsilon),
-            rope_theta=DEFAULT_THETA if theta is None else _shortest(theta),
-            tie_word_embeddings=tied,
+            max_position_embeddings=min(context, most) if most else context,
+            rms_norm_eps=shortest(epsilon),
+            rope_theta=DEFAULT_THETA if theta is None else shortest(theta),
+            tie_word_embeddings=OUTPUT not in names,
             bos_token_id=vocabulary.bos,
             eos_token_ids=vocabulary.stops,
+            rope_scaling=scaled,
+            rotary_dim=turned if partial and turned else 0,
+            **biases(names),
+            **family.read(keys),
         )
     except SpecError as error:
         raise SourceError(
@@ -87,16 +110,14 @@ def model_spec(metadata: Metadata, vocabulary: Vocabulary, tied: bool) -> ModelS
         ) from error
 
 
-def _refuse_unsupported(metadata: Metadata, kind: str) -> None:
+def _refuse_unsupported(metadata: Metadata, kind: str, family: Family) -> None:
     bad = [
         name
         for name, neutral in NEUTRAL.items()
-        if (value := metadata.number(f"{kind}.{name}")) is not None and value not in neutral
+        if name not in family.reads
+        and (value := metadata.number(f"{kind}.{name}")) is not None
+        and value not in neutral
     ]
-    scaling = metadata.text(f"{kind}.rope.scaling.type")
-    factor = metadata.number(f"{kind}.rope.scaling.factor")
-    if scaling not in (None, "none") and (scaling != "linear" or factor not in (None, 0, 1)):
-        bad.append("rope.scaling")
     if metadata.flag(f"{kind}.attention.causal") is False:
         bad.append("attention.causal")
     if bad:
@@ -104,10 +125,3 @@ def _refuse_unsupported(metadata: Metadata, kind: str) -> None:
             f"The metadata ask for what this version cannot run: {', '.join(bad)}.",
             where=metadata.where,
         )
-
-
-def _shortest(value: float) -> float:
-    """The decimal number that a float32 was written for: 9.999999747378752e-06 -> 1e-05."""
-    with np.errstate(over="ignore"):
-        narrow = np.float32(value)
-    return float(str(narrow)) if narrow == value else value

@@ -4,6 +4,7 @@ package the blocks; tensors are read when asked for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,15 @@ from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError, shown
 from h2q.core.gguf_header import GGUFTensor
 from h2q.core.specs import ModelSpec
+from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.gguf_blocks import read_weights, require_readable
 from h2q.sources.gguf_config import model_spec
-from h2q.sources.gguf_names import OUTPUT, gguf_name, in_halves
+from h2q.sources.gguf_families import MOST_FACTORS, TABLES
+from h2q.sources.gguf_names import gguf_name, in_halves, joined
 from h2q.sources.gguf_shards import open_shards
 from h2q.sources.gguf_tokenizer import tokenizer_json
 from h2q.sources.gguf_vocabulary import read_vocabulary
 from h2q.sources.source import require_template
-
-ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GGUFSource:
@@ -36,9 +37,8 @@ class GGUFSource:
         model = open_shards(path)
         self._metadata, self._tensors = model.metadata, model.tensors
         self._vocabulary = read_vocabulary(model.metadata)
-        self.spec: ModelSpec = model_spec(
-            model.metadata, self._vocabulary, tied=OUTPUT not in model.tensors
-        )
+        tables = {name: self._numbers(name) for name in TABLES if name in model.tensors}
+        self.spec: ModelSpec = model_spec(model.metadata, self._vocabulary, model.tensors, tables)
         self._places: dict[str, tuple[Path, GGUFTensor]] = {}
         self._require_tensors()
 
@@ -73,8 +73,33 @@ class GGUFSource:
         found = self._metadata.text("tokenizer.chat_template")
         return None if found is None else require_template(found, self.path.name)
 
+    def _numbers(self, name: str) -> tuple[float, ...]:
+        """A tensor that is a short list of numbers."""
+        path, place = self._tensors[name]
+        if len(place.shape) != 1 or place.shape[0] > MOST_FACTORS:
+            raise SourceError("The tensor is no short list.", where=f"{self.path.name}: {name}")
+        require_readable(place)
+        return tuple(map(float, read_weights(path, place)))
+
+    def _rows(
+        self, found: tuple[Path, GGUFTensor], part: tuple[str, int, int], tensor: TensorSpec
+    ) -> tuple[Path, GGUFTensor]:
+        """Rows of a joined matrix as a tensor of their own."""
+        (path, place), (name, first, whole) = found, part
+        rows, cols = tensor.shape
+        if place.shape != (cols, whole):
+            raise SourceError(
+                f"The metadata ask for shape {(whole, cols)}, the file holds {place.shape[::-1]}.",
+                where=name,
+                fix="Metadata and weights do not belong together.",
+            )
+        require_readable(place)
+        size = cols // place.type.block * place.type.bytes
+        begin = place.begin + first * size
+        return path, replace(place, shape=(cols, rows), begin=begin, end=begin + rows * size)
+
     def _require_tensors(self) -> None:
-        left = dict(self._tensors)
+        left, used = dict(self._tensors), set(TABLES)
         if self.spec.num_hidden_layers > len(left):
             raise SourceError(
                 f"The metadata ask for {self.spec.num_hidden_layers:,} layers, the file holds "
@@ -83,7 +108,13 @@ class GGUFSource:
                 fix="Is it the file of another model, or a vocabulary alone?",
             )
         for tensor in tensors(self.spec):
-            name = gguf_name(tensor.name)
+            name = gguf_name(tensor.name, self.spec)
+            if (part := joined(tensor.name, self.spec)) is not None:
+                name = part[0]
+                used.add(name)
+                if name in left:
+                    self._places[tensor.name] = self._rows(left[name], part, tensor)
+                    continue
             if name not in left:
                 raise SourceError(
                     f"The file lacks {name}.",
@@ -100,11 +131,7 @@ class GGUFSource:
                 )
             require_readable(place)
             self._places[tensor.name] = path, place
-        if ROPE_FACTORS in left:
-            raise SourceError(
-                "The file stretches rotary positions by factors, which this version cannot run.",
-                where=f"{self.path.name}: {ROPE_FACTORS}",
-            )
+        left = {name: place for name, place in left.items() if name not in used}
         if left:
             raise SourceError(
                 f"The file holds {len(left):,} tensors this version does not know, such as "

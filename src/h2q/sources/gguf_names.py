@@ -1,4 +1,6 @@
-"""Names of the llama family's tensors in GGUF files, and the order of rows that differs there."""
+"""Names of tensors in GGUF files, and what is stored otherwise there: the order of rows, joined
+matrices.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,61 @@ IN_LAYER = {
     "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
+    "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.k_norm.weight": "attn_k_norm.weight",
 }
-PAIRED = ("self_attn.q_proj.weight", "self_attn.k_proj.weight")
+IN_SANDWICH = {  # where attention and MLP have norms behind them
+    "post_attention_layernorm.weight": "post_attention_norm.weight",
+    "pre_feedforward_layernorm.weight": "ffn_norm.weight",
+    "post_feedforward_layernorm.weight": "post_ffw_norm.weight",
+}
+PAIRED = ("self_attn.q_proj", "self_attn.k_proj")
+PAIRED_FAMILIES = ("llama", "granite", "smollm3")
+JOINED = {  # Phi-3: where the rows of a matrix begin in another
+    "self_attn.q_proj.weight": ("attn_qkv.weight", ()),
+    "self_attn.k_proj.weight": ("attn_qkv.weight", ("q",)),
+    "self_attn.v_proj.weight": ("attn_qkv.weight", ("q", "k")),
+    "mlp.gate_proj.weight": ("ffn_up.weight", ()),
+    "mlp.up_proj.weight": ("ffn_up.weight", ("gate",)),
+}
 
 
-def gguf_name(name: str) -> str:
-    """The GGUF name of a tensor with this Hugging Face name (of core.architecture)."""
+def gguf_name(name: str, spec: ModelSpec | None = None) -> str:
+    """The GGUF name of a tensor with this Hugging Face name (of core.architecture), of a llama
+    where no other spec is given.
+    """
     if name in WHOLE:
         return WHOLE[name]
     _, _, index, part = name.split(".", 3)
-    return f"blk.{index}.{IN_LAYER[part]}"
+    if spec is not None and spec.post_norms and part in IN_SANDWICH:
+        return f"blk.{index}.{IN_SANDWICH[part]}"
+    weight = part.removesuffix(".bias") + ".weight" if part.endswith(".bias") else part
+    found = IN_LAYER[weight]
+    return f"blk.{index}.{found if weight == part else found.removesuffix('weight') + 'bias'}"
+
+
+def joined(name: str, spec: ModelSpec) -> tuple[str, int, int] | None:
+    """For a matrix that the file holds as rows of another: that one's GGUF name, the first row, and
+    how many rows it has.
+    """
+    if spec.family != "phi3" or name in WHOLE:
+        return None
+    _, _, index, part = name.split(".", 3)
+    if part not in JOINED:
+        return None
+    keys = spec.num_key_value_heads * spec.head_dim
+    sizes = {
+        "q": spec.num_attention_heads * spec.head_dim,
+        "k": keys,
+        "gate": spec.intermediate_size,
+    }
+    file_name, before = JOINED[part]
+    whole = sizes["q"] + 2 * keys if file_name == "attn_qkv.weight" else 2 * sizes["gate"]
+    return f"blk.{index}.{file_name}", sum(sizes[size] for size in before), whole
+
+
+def _paired(name: str, spec: ModelSpec) -> bool:
+    return spec.family in PAIRED_FAMILIES and name.rpartition(".")[0].endswith(PAIRED)
 
 
 def in_halves(
@@ -40,12 +87,12 @@ def in_halves(
 ) -> npt.NDArray[np.float32]:
     """Rows of the query and key projections in Hugging Face's order; every other tensor unchanged.
 
-    GGUF files of this family hold the two rows that rotary positions turn together side by side in
+    GGUF files of llamas hold the two rows that rotary positions turn together side by side in
     each head: (heads, head_dim / 2, 2). Hugging Face holds halves: (heads, 2, head_dim / 2).
     """
-    if not name.endswith(PAIRED):
+    if not _paired(name, spec):
         return weights
-    pairs = weights.reshape(-1, spec.head_dim // 2, 2, weights.shape[1])
+    pairs = weights.reshape(-1, spec.head_dim // 2, 2, *weights.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weights.shape)
 
 
@@ -54,6 +101,6 @@ def file_rows(name: str, rows: int, spec: ModelSpec) -> npt.NDArray[np.int64]:
     (rows,).
     """
     order = np.arange(rows, dtype=np.int64)
-    if not name.endswith(PAIRED):
+    if not _paired(name, spec):
         return order
     return np.ascontiguousarray(order.reshape(-1, 2, spec.head_dim // 2).swapaxes(1, 2)).reshape(-1)

@@ -1,6 +1,4 @@
-"""tokenizer.json through the `tokenizers` library, with bounded reading and a decoder for streams
-of tokens.
-"""
+"""tokenizer.json through the `tokenizers` library, with bounded reading."""
 
 from __future__ import annotations
 
@@ -12,16 +10,22 @@ import tokenizers
 from h2q.core.errors import TextError
 from h2q.core.files import read_bounded
 from h2q.text.limits import failures, require_modest, require_sound_maps
+from h2q.text.stream import ByteStream, TextStream, is_byte_level
 
 MAX_TOKENIZER_BYTES = 256 << 20
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-MAX_PENDING = 16  # tokens; a character that is not complete by then never will be
+SPACE = "▁"  # what SentencePiece writes for a space
+MARK = "\N{WHITE SMILING FACE}"  # merges with nothing; Code Llama's own code uses it so
 
 
 class Tokenizer:
     """Text to ids and back. Raises TextError when the file is missing, damaged, or not a
     tokenizer.
     """
+
+    _plain: tokenizers.Tokenizer | None = None
+    _leads = False
+    _special: frozenset[int] | None = None
+    _byte_level: bool | None = None
 
     def __init__(self, path: Path) -> None:
         data = read_bounded(path, MAX_TOKENIZER_BYTES, TextError)
@@ -55,15 +59,76 @@ class Tokenizer:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
+    def encode_plain(self, text: str, continues: bool = False) -> list[int]:
+        """Ids of a text in which names of special tokens are letters like any other, nothing
+        around it. `continues`: no space is put before it, as SentencePiece does at a begin.
+        """
+        if self._plain is None:
+            with failures("its own file"):
+                self._plain = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+            self._plain.encode_special_tokens = True
+            first = self._plain.encode("a", add_special_tokens=False).tokens[:1]
+            self._leads = bool(first) and first[0].startswith(SPACE)
+        plain = self._plain
+        with failures("a text"):
+            ids: list[int] = plain.encode(text, add_special_tokens=False).ids
+            if continues and self._leads:
+                mark: list[int] = plain.encode(MARK, add_special_tokens=False).ids
+                after: list[int] = plain.encode(MARK + text, add_special_tokens=False).ids
+                return after[len(mark) :] if after[: len(mark)] == mark else ids
+        return ids
+
+    def first_ids(self) -> list[int]:
+        """What the model expects before a text."""
+        bare, full = self.encode("a", special=False), self.encode("a")
+        for at in range(len(full) - len(bare) + 1):
+            if full[at : at + len(bare)] == bare:
+                return full[:at]
+        return []
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
         with failures("what the model wrote"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def stream(self) -> TextStream:
-        """A decoder for one stream of tokens."""
-        return TextStream(self)
+    def stream(self, keep: Sequence[str] = ()) -> TextStream | ByteStream:
+        """A decoder for one stream of tokens. Special tokens are left out but for those named in
+        `keep`, such as the tags of a dialect's calls.
+        """
+        special = self._special_ids()
+        ids = {self.token_id(name): name for name in keep}
+        kept = {index: name for index, name in ids.items() if index is not None}
+        if self._is_byte_level():
+            return ByteStream(self._tokenizer.id_to_token, special, kept)
+        return TextStream(self.decode, special, kept)
+
+    def added_names(self) -> frozenset[str]:
+        """Names of all added tokens, special or not."""
+        return frozenset(
+            token.content for token in self._tokenizer.get_added_tokens_decoder().values()
+        )
+
+    def token_id(self, text: str) -> int | None:
+        """The id of one token by its own name, None where there is none."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
+
+    def to_json(self) -> str:
+        """The text of a tokenizer.json that means the same."""
+        text: str = self._tokenizer.to_str()
+        return text
+
+    def _special_ids(self) -> frozenset[int]:
+        if self._special is None:
+            added = self._tokenizer.get_added_tokens_decoder()
+            self._special = frozenset(index for index, token in added.items() if token.special)
+        return self._special
+
+    def _is_byte_level(self) -> bool:
+        if self._byte_level is None:
+            self._byte_level = is_byte_level(self._tokenizer)
+        return self._byte_level
 
 
 def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
@@ -74,36 +139,3 @@ def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
     parsed.no_padding()  # a file may ask for any length
     parsed.no_truncation()  # and must not cut a text silently
     return parsed
-
-
-class TextStream:
-    """Turns tokens into text as soon as it is printable; holds back incomplete UTF-8 characters."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._shown: list[int] = []
-        self._pending: list[int] = []
-
-    def push(self, token: int) -> str:
-        """The text that became printable with this token; may be empty."""
-        self._pending.append(token)
-        text = self._new_text()
-        if text.endswith(REPLACEMENT) and len(self._pending) < MAX_PENDING:
-            return ""
-        self._settle()
-        return text
-
-    def flush(self) -> str:
-        """What is left at the end, incomplete characters as replacement marks."""
-        text = self._new_text() if self._pending else ""
-        self._settle()
-        return text
-
-    def _new_text(self) -> str:
-        # Some decoders treat the first token differently (a leading space), hence the difference of
-        # two decodings.
-        before = self._tokenizer.decode(self._shown)
-        return self._tokenizer.decode(self._shown + self._pending)[len(before) :]
-
-    def _settle(self) -> None:
-        self._shown, self._pending = self._pending, []

@@ -1,4 +1,4 @@
-"""One entry of a journal: named arrays and facts in a plain safetensors file that proves itself.
+"""Named arrays and facts in a plain safetensors file that proves itself: journals, saved streams.
 
 | part | content |
 |---|---|
@@ -63,7 +63,7 @@ def write_entry(path: Path, key: str, name: str, entry: Entry) -> None:
     has no place in the format.
     """
     if sys.byteorder != "little":
-        raise UsageError("A journal is written on little-endian machines only.")
+        raise UsageError("Entries are written on little-endian machines only.")
     parts, table = _laid_out(entry.arrays)
     told = {"sha256": ZEROS, "key": key, "name": name, "facts": json.dumps(entry.facts)}
     header = json.dumps({"__metadata__": told, **table}, separators=(",", ":")).encode()
@@ -93,7 +93,7 @@ def read_entry(path: Path, key: str, name: str, proven: bool = False) -> Entry:
     begin = 8 + int.from_bytes(mapped[:8], "little")
     told = parse_json(mapped[8:begin], path.name, CrystalError).get("__metadata__")
     if not isinstance(told, dict) or told.get("key") != key or told.get("name") != name:
-        raise CrystalError("The entry is of another journal.", where=path.name)
+        raise CrystalError("The entry was written under another key or name.", where=path.name)
     facts, digest = told.get("facts"), told.get("sha256")
     if not isinstance(facts, str) or not isinstance(digest, str) or len(digest) != len(ZEROS):
         raise CrystalError("The entry is damaged.", where=path.name)

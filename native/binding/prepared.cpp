@@ -1,0 +1,88 @@
+// Planes and rotations looked at once, and the operation that uses both.
+#include <nanobind/stl/vector.h>
+
+#include "views.hpp"
+
+h2q::RotationView rotation_view(Borders& at, const In<float, 1>& signs, const In<float, 2>& mix, int block) {
+  const int width = static_cast<int>(signs.shape(0)), mixed = static_cast<int>(mix.shape(0));
+  require(block > 0 && width % block == 0 && mix.shape(1) == mix.shape(0), "rotation does not fit its width");
+  require(mixed == 1 || mixed * block == width, "rotation mix does not fit its width");
+  return {at(signs), at(mix), width, block, mixed};
+}
+
+std::vector<h2q::PlaneView> plane_views(Borders& at, const nb::list& planes) {
+  std::vector<h2q::PlaneView> out;
+  for (nb::handle item : planes) {
+    const auto plane = nb::cast<nb::tuple>(item);
+    require(plane.size() == 5, "a plane is (bits, rows, cols, codes, scales)");
+    auto view = h2q::plane_layout(nb::cast<int>(plane[0]), nb::cast<int>(plane[1]), nb::cast<int>(plane[2]));
+    In<uint8_t, 3> codes;
+    In<uint16_t, 1> scales;
+    require(nb::try_cast(plane[3], codes, false), "the codes are not a contiguous array of bytes of three dimensions");
+    require(nb::try_cast(plane[4], scales, false), "the row scales are not a contiguous vector of uint16");
+    require(static_cast<int>(codes.shape(0)) == view.panels && static_cast<int>(codes.shape(1)) == view.lines &&
+                codes.shape(2) == h2q::kLineLanes,
+            "the codes do not have the shape of their plane");
+    require(static_cast<int>(scales.shape(0)) >= view.rows, "there are fewer row scales than rows");
+    view.codes = codes.data();
+    view.scales = at(scales);
+    require(out.empty() || (out[0].rows == view.rows && out[0].cols == view.cols), "stacked planes differ in shape");
+    out.push_back(view);
+  }
+  require(!out.empty(), "there is no plane");
+  return out;
+}
+
+namespace {
+
+struct Stack {
+  nb::list planes;  // holds the arrays
+  Borders at;
+  std::vector<h2q::PlaneView> views;
+  Stack(const Stack&) = delete;
+  explicit Stack(nb::list p) : planes(p), views(plane_views(at, planes)) {}
+};
+
+template <typename T>
+T* reserve(std::vector<T>& scratch, size_t count) {
+  if (scratch.size() < count) scratch.resize(count);
+  return scratch.data();
+}
+
+// out: (tokens, rows) of every stack, one after the other.
+bool project(In<float, 2> x, const Turn& turn, std::vector<const Stack*> stacks, Array<float, 1> out) {
+  Borders at;
+  const size_t tokens = x.shape(0), width = x.shape(1);
+  require(static_cast<int>(width) == turn.view.width, "the input does not have the width of its rotation");
+  size_t stride = (width + 31) / 32 * 32, results = 0;
+  for (const Stack* stack : stacks) {
+    require(stack->views[0].cols == static_cast<int>(width), "the input does not have the width of the planes");
+    for (const auto& plane : stack->views) stride = std::max(stride, static_cast<size_t>(plane.padded_cols));
+    results += tokens * static_cast<size_t>(stack->views[0].rows);
+  }
+  require(out.shape(0) == results, "the output does not fit");
+  const float* input = at(x);
+  float* to = out.data();
+  nb::gil_scoped_release release;
+  thread_local std::vector<int8_t> codes;
+  thread_local std::vector<float> scales;
+  thread_local std::vector<int32_t> sums;
+  const h2q::ActivationView inputs{reserve(codes, tokens * stride), reserve(scales, tokens), reserve(sums, tokens),
+                                   static_cast<int>(tokens), static_cast<int>(stride)};
+  if (!h2q::rotate_quantize_tokens(turn.view, input, inputs.tokens, inputs.stride, codes.data(), scales.data(),
+                                   sums.data()))
+    return false;
+  for (const Stack* stack : stacks) {
+    h2q::matmul(stack->views.data(), static_cast<int>(stack->views.size()), inputs, to);
+    to += tokens * static_cast<size_t>(stack->views[0].rows);
+  }
+  return true;
+}
+
+}  // namespace
+
+void bind_prepared(nb::module_& m) {
+  nb::class_<Turn>(m, "Turn").def(nb::init<In<float, 1>, In<float, 2>, int>());
+  nb::class_<Stack>(m, "Stack").def(nb::init<nb::list>());
+  m.def("project", &project);
+}

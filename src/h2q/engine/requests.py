@@ -1,0 +1,63 @@
+"""What a stream is asked for, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from h2q.core.errors import H2QError
+from h2q.engine.sampling import Likelihood, Sampler
+
+if TYPE_CHECKING:  # llguidance is loaded by who asks for a form
+    from h2q.engine.constraint import Constraint
+
+Finish = Literal["", "stop", "length", "context", "error"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and how to go on. `keep`: pages of a ring (engine.stream), 0 to keep everything.
+    `stop`: tokens that end without being said. `constraint`: the form the answer is held to; it
+    ends where nothing may follow.
+    """
+
+    prompt: tuple[int, ...]
+    sampler: Sampler
+    max_tokens: int
+    stop: frozenset[int] = frozenset()
+    keep: int = 0
+    constraint: Constraint | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """A token of a stream, or its end: then `finish` is set, `token` is -1 and `likelihood` None.
+    index: of the token in the answer. prefix: tokens of the prompt that were found in the cache.
+    error: why a stream that ended by "error" could not go on.
+    """
+
+    stream: int
+    token: int
+    index: int
+    likelihood: Likelihood | None
+    finish: Finish = ""
+    prefix: int = 0
+    error: H2QError | None = None
+
+
+def choose(request: Request, logits: npt.NDArray[np.float32]) -> int | None:
+    """The next token of a stream; None where it ends. logits: float32
+    (vocab_size,). Raises what sampler and constraint raise."""
+    form = request.constraint
+    if form is not None and form.finished:
+        return None
+    token = request.sampler.step(logits, None if form is None else form.allowed())
+    if token in request.stop:
+        return None
+    request.sampler.accept(token)
+    if form is not None:
+        form.accept(token)
+    return token
