@@ -10,6 +10,7 @@ the same with and without drafts. (Leviathan et al. 2023, with draws shared inst
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ class Drafter:
                 token = samplers[index].step(row)
                 samplers[index].accept(token)
                 stream.tokens.append(token)
-                sure = 2.718281828459045 ** likelihood(row, token).logprob >= self.least
+                sure = math.exp(likelihood(row, token).logprob) >= self.least
                 if sure and step < guesses[index].most:
                     going.append(index)
             active = going
