@@ -98,6 +98,24 @@ class AccessError(H2QError):
     exit_code = 11
 
 
+class MissingModelError(H2QError):
+    """No installed model has that name."""
+
+    exit_code = 12
+
+
+class BusyError(H2QError):
+    """More requests wait than may; `retry_after` says in how many seconds to ask again."""
+
+    exit_code = 13
+
+    def __init__(
+        self, what: str, *, where: str = "", fix: str = "", retry_after: float = 1.0
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.retry_after = retry_after
+
+
 class Cancelled(H2QError):  # noqa: N818 - it is not a failure
     """The person or the program asked to stop; nothing half-written remains."""
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.errors import UsageError
+from h2q.core.sampling_options import SamplingOptions
 from h2q.engine.sampling.cuts import min_p, top_k, top_p, typical
 from h2q.engine.sampling.likelihood import FloatArray, peak_of
-from h2q.engine.sampling.options import SamplingOptions
 from h2q.engine.sampling.penalties import Recent, penalized
 
 Mask = npt.NDArray[np.bool_]

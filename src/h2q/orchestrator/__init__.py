@@ -1,0 +1,1 @@
+"""Floor 7: several crystals, one machine, hard budgets."""

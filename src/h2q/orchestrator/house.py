@@ -1,0 +1,124 @@
+"""What a server asks of an orchestrator: models by name, leased for as long as a request runs.
+
+Everything here runs on one asyncio loop; work that blocks is done in threads behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from h2q.core.cards import ModelCard, RunningModel
+from h2q.runtime.worker import Control, Order, Worker, WorkerState
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A running model that stays while the lease is held. load_seconds: waited for it."""
+
+    worker: Worker
+    card: ModelCard
+    order: Order
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class WorkEvent:
+    """A step of pulling or creating a model. `status` as Ollama words it; `digest` of the part it
+    is about; `done` of `total` bytes or units, 0 where unknown.
+    """
+
+    status: str
+    digest: str = ""
+    total: int = 0
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to create a model: a Modelfile as data, or the body of a request. `base`: a model's name,
+    a path or a source; `files`: blobs by file name instead. `template` may be a Go template.
+    """
+
+    base: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    template: str | None = None
+    system: str | None = None
+    parameters: tuple[tuple[str, Any], ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
+    license: tuple[str, ...] = ()
+    quantize: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Orchestrator(Protocol):
+    """Installed models and running ones. Raises MissingModelError for a name that is not
+    installed, UsageError for no name at all, BusyError when too many wait, ResourceError when a
+    model cannot fit.
+    """
+
+    def lease(
+        self, name: str, keep_alive: float | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
+        """A model's worker, loaded if it is not. keep_alive: seconds it stays after its last
+        request, negative for ever, None as configured. A failed load leaves nothing behind.
+        """
+        ...
+
+    async def unload(self, name: str) -> bool:
+        """Let a model go as soon as nobody uses it; whether it was there."""
+        ...
+
+    async def control(self, name: str, control: Control) -> WorkerState:
+        """A wish about a running model; it loads none: MissingModelError when it does not run."""
+        ...
+
+    def models(self) -> Sequence[ModelCard]:
+        """Installed models, the newest first. Wakes nothing."""
+        ...
+
+    def card(self, name: str) -> ModelCard:
+        """One installed model; names match without regard to case."""
+        ...
+
+    def running(self) -> Sequence[RunningModel]:
+        """Models in memory or loading, as last heard. Wakes nothing, prolongs nothing."""
+        ...
+
+    def folder(self, name: str) -> str:
+        """Where the crystal of an installed model is."""
+        ...
+
+    def copy(self, source: str, destination: str) -> None:
+        """A second name for a model."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Remove a name, and what no other name needs; a running model is let go first."""
+        ...
+
+    def pull(self, name: str) -> AsyncIterator[WorkEvent]:
+        """Fetch and crystallize a model, then install it under its name. Closing the iterator
+        stops; what was done is kept for the next time.
+        """
+        ...
+
+    def create(self, name: str, recipe: Recipe) -> AsyncIterator[WorkEvent]:
+        """Make a model from a recipe."""
+        ...
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether `sha256:<64 hex>` was uploaded. Raises UsageError for another form."""
+        ...
+
+    async def add_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
+        """Take an upload; False where it was there already. Raises UsageError when its hash is not
+        the one said, and keeps nothing then.
+        """
+        ...
+
+    async def close(self, drain: float) -> None:
+        """Stop all workers, after answers under way have ended or `drain` seconds have passed."""
+        ...
