@@ -242,19 +242,19 @@ def test_logs_hold_ids_and_no_texts(server: Running) -> None:
 
 
 def test_unforeseen_errors_say_nothing_of_the_inside(server: Running) -> None:
-    class Broken(Exception):
+    class BrokenError(Exception):
         pass
 
     def broken() -> None:
-        raise Broken("/home/somebody/secret")
+        raise BrokenError("/home/somebody/secret")
 
     server.house.models, kept = broken, server.house.models  # type: ignore[assignment]
     status, headers, data = server.call("GET", "/api/tags")
     server.house.models = kept  # type: ignore[method-assign]
     assert status == 500
     assert b"secret" not in data
-    assert b"Broken" not in data
-    assert server.until(lambda: "Broken" in server.log.getvalue())
+    assert b"BrokenError" not in data
+    assert server.until(lambda: "BrokenError" in server.log.getvalue())
     assert headers["x-request-id"] in server.log.getvalue()
 
 
