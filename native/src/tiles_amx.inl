@@ -1,0 +1,238 @@
+// Sums of a panel by AMX: TDPBSUD multiplies the inputs of up to sixteen tokens with sixteen groups of columns of
+// sixteen rows at once. A block is sixteen groups: decoded, its levels lie as (step, group, lane), every step a tile.
+
+constexpr int kCell = 16;                     // groups of a block
+constexpr int kTileBytes = 64 * kCell;        // levels of a step
+constexpr int kMostSteps = 16;
+constexpr int kStretchBytes = 128 * 1024;     // of levels that tiles of tokens share while they lie in the second cache
+
+// Registers 0 to 3 hold sums, 4 and 5 inputs, 6 and 7 levels. In words of its own: the intrinsics of GCC 12 do not say
+// that they read and write memory.
+#define H2Q_TILE_LOAD(tile, at, stride) \
+  asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(at), "r"(static_cast<int64_t>(stride)) : "memory")
+#define H2Q_TILE_STORE(tile, at, stride) \
+  asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(at), "r"(static_cast<int64_t>(stride)) : "memory")
+#define H2Q_TILE_DOT(sums, inputs, levels) \
+  asm volatile("tdpbsud %%tmm" #levels ", %%tmm" #inputs ", %%tmm" #sums : : : "memory")
+
+// The unit is this thread's while one of these lives, for tiles of that many tokens.
+struct Tiles {
+  explicit H2Q_INLINE Tiles(int tokens) {
+    alignas(64) uint8_t form[64] = {1};
+    for (int tile = 0; tile < 8; ++tile) {
+      form[16 + 2 * tile] = 64;
+      form[48 + tile] = tile < 6 ? static_cast<uint8_t>(tokens) : kCell;
+    }
+    asm volatile("ldtilecfg (%0)" : : "r"(form) : "memory");
+  }
+  H2Q_INLINE ~Tiles() { asm volatile("tilerelease" : : : "memory"); }
+  Tiles(const Tiles&) = delete;
+};
+
+// What a thread decodes into, and the beginning of a panel behind empty lines.
+struct Room {
+  alignas(64) uint8_t levels[kStretchBytes], opening[2 * kLineLanes + kCell * kMostSteps / 4 * kLineLanes];
+};
+thread_local Room room;
+
+// Where everything of one call lies.
+struct Sheet {
+  const uint8_t* codes;  // of the next block; two lines before it can be read
+  const int8_t* x;       // (tile, block, token, 64)
+  int32_t* sums;         // (tile, token, 16 R)
+  int turns;             // to come: least whole lines that hold whole groups
+  int tokens, tiles;
+  int64_t tile_stride;
+};
+
+template <int kBits, int kSteps>
+struct Blocks {
+  static constexpr int kSymbols = 8 / kBits;
+  static constexpr int kLines = kSteps > kSymbols ? kSteps / kSymbols : 1;
+  static constexpr int kGroups = kSymbols > kSteps ? kSymbols / kSteps : 1;
+  static constexpr int kTurns = kCell / kGroups;  // of a block
+  static constexpr int kTurnBytes = kLines * kLineLanes;
+  static constexpr int kHeight = 16 * kSteps, kRow = kHeight * 4;  // of a panel; bytes of a token's sums
+  static constexpr int kBlockBytes = kSteps * kTileBytes;
+
+  template <int kLine, int... q>
+  static H2Q_INLINE void line(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* to,
+                              std::integer_sequence<int, q...>) {
+    decoder.read(codes + kLine * kLineLanes);
+    __builtin_prefetch(codes + kLine * kLineLanes + 4096);
+    (store_levels(to + (kLine * kSymbols + q) % kSteps * kTileBytes + (kLine * kSymbols + q) / kSteps * 64,
+                  decoder.template level<q>()),
+     ...);
+  }
+  template <int... l>
+  static H2Q_INLINE void turn(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* to,
+                              std::integer_sequence<int, l...>) {
+    (line<l>(decoder, codes, to, std::make_integer_sequence<int, kSymbols>{}), ...);
+  }
+  // Turn `index` of a block.
+  static H2Q_INLINE void decode(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* levels, int index) {
+    turn(decoder, codes + index * kTurnBytes, levels + index * kGroups * 64, std::make_integer_sequence<int, kLines>{});
+  }
+  static void decode_block(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* levels, int turns) {
+    for (int index = 0; index < turns; ++index) decode(decoder, codes, levels, index);
+  }
+  // A panel begins in state zero: its first block is read from a copy behind empty lines.
+  static H2Q_INLINE const uint8_t* opening(const uint8_t* codes, int turns) {
+    std::memset(room.opening, 0, 2 * kLineLanes);
+    std::memcpy(room.opening + 2 * kLineLanes, codes, static_cast<size_t>(turns * kTurnBytes));
+    return room.opening + 2 * kLineLanes;
+  }
+
+  // One step of a block for one tile of tokens whose inputs are loaded. Two in turns do not wait for each other.
+  template <bool kOdd>
+  static H2Q_INLINE void step(const uint8_t* levels, int32_t* sums, int index) {
+    if constexpr (kOdd) {
+      H2Q_TILE_LOAD(1, sums + 16 * index, kRow);
+      H2Q_TILE_LOAD(7, levels + index * kTileBytes, 64);
+      H2Q_TILE_DOT(1, 4, 7);
+      H2Q_TILE_STORE(1, sums + 16 * index, kRow);
+    } else {
+      H2Q_TILE_LOAD(0, sums + 16 * index, kRow);
+      H2Q_TILE_LOAD(6, levels + index * kTileBytes, 64);
+      H2Q_TILE_DOT(0, 4, 6);
+      H2Q_TILE_STORE(0, sums + 16 * index, kRow);
+    }
+  }
+  template <int kTurn>
+  static H2Q_INLINE void steps(const uint8_t* levels, int32_t* sums, int turn) {
+    for (int index = turn * kSteps / kTurns; index < (turn + 1) * kSteps / kTurns; ++index)
+      step<kTurn % 2 == 1>(levels, sums, index);
+  }
+
+  // One tile: a block is decoded while the one before is multiplied.
+  static void single(Sheet w, bool first) {
+    uint8_t* const levels = room.levels;
+    const Tiles unit(w.tokens);
+    Decoder<kBits> decoder(*code_tables(kBits));
+    const int blocks = (w.turns + kTurns - 1) / kTurns;
+    int turns = least(w.turns, kTurns);
+    decode_block(decoder, first ? opening(w.codes, turns) : w.codes, levels, turns);
+    for (int block = 1; block <= blocks; ++block, w.x += w.tokens * 64) {
+      w.turns -= turns, w.codes += kTurns * kTurnBytes;
+      turns = least(w.turns, kTurns);
+      const uint8_t* ready = levels + (block - 1) % 2 * kBlockBytes;
+      uint8_t* next = levels + block % 2 * kBlockBytes;
+      H2Q_TILE_LOAD(4, w.x, 64);
+      if (turns == kTurns)
+        for (int at = 0; at < kTurns; at += 2) {
+          decode(decoder, w.codes, next, at);
+          steps<0>(ready, w.sums, at);
+          decode(decoder, w.codes, next, at + 1);
+          steps<1>(ready, w.sums, at + 1);
+        }
+      else {
+        decode_block(decoder, w.codes, next, turns);
+        for (int index = 0; index < kSteps; ++index) step<false>(ready, w.sums, index);
+      }
+    }
+  }
+
+  // Two steps, or the only one, for one or two tiles, over all blocks of a stretch.
+  template <bool kTwoSteps, bool kTwoTiles>
+  static H2Q_INLINE void square(const uint8_t* levels, const int8_t* x, int64_t tile_stride, int tokens, int blocks,
+                                int32_t* sums) {
+    int32_t* more = sums + tokens * kHeight;
+    H2Q_TILE_LOAD(0, sums, kRow);
+    if constexpr (kTwoSteps) H2Q_TILE_LOAD(1, sums + 16, kRow);
+    if constexpr (kTwoTiles) H2Q_TILE_LOAD(2, more, kRow);
+    if constexpr (kTwoSteps && kTwoTiles) H2Q_TILE_LOAD(3, more + 16, kRow);
+    for (int block = 0; block < blocks; ++block, levels += kBlockBytes, x += tokens * 64) {
+      H2Q_TILE_LOAD(4, x, 64);
+      H2Q_TILE_LOAD(6, levels, 64);
+      H2Q_TILE_DOT(0, 4, 6);
+      if constexpr (kTwoSteps) {
+        H2Q_TILE_LOAD(7, levels + kTileBytes, 64);
+        H2Q_TILE_DOT(1, 4, 7);
+      }
+      if constexpr (kTwoTiles) {
+        H2Q_TILE_LOAD(5, x + tile_stride, 64);
+        H2Q_TILE_DOT(2, 5, 6);
+        if constexpr (kTwoSteps) H2Q_TILE_DOT(3, 5, 7);
+      }
+    }
+    H2Q_TILE_STORE(0, sums, kRow);
+    if constexpr (kTwoSteps) H2Q_TILE_STORE(1, sums + 16, kRow);
+    if constexpr (kTwoTiles) H2Q_TILE_STORE(2, more, kRow);
+    if constexpr (kTwoSteps && kTwoTiles) H2Q_TILE_STORE(3, more + 16, kRow);
+  }
+
+  // Many tiles share the levels of a stretch of blocks.
+  static void many(Sheet w, bool first) {
+    constexpr int kMostBlocks = kStretchBytes / kBlockBytes;
+    constexpr int kAtOnce = kSteps > 1 ? 2 : 1;
+    uint8_t* const levels = room.levels;
+    const Tiles unit(w.tokens);
+    Decoder<kBits> decoder(*code_tables(kBits));
+    while (w.turns > 0) {
+      int blocks = 0;
+      for (; blocks < kMostBlocks && w.turns > 0; ++blocks, w.codes += kTurns * kTurnBytes) {
+        const int turns = least(w.turns, kTurns);
+        decode_block(decoder, first ? opening(w.codes, turns) : w.codes, levels + blocks * kBlockBytes, turns);
+        first = false;
+        w.turns -= turns;
+      }
+      for (int index = 0; index < kSteps; index += kAtOnce) {
+        const uint8_t* at = levels + index * kTileBytes;
+        int tile = 0;
+        for (; tile + 2 <= w.tiles; tile += 2)
+          square<kAtOnce == 2, true>(at, w.x + tile * w.tile_stride, w.tile_stride, w.tokens, blocks,
+                                     w.sums + tile * w.tokens * kHeight + 16 * index);
+        if (tile < w.tiles)
+          square<kAtOnce == 2, false>(at, w.x + tile * w.tile_stride, w.tile_stride, w.tokens, blocks,
+                                      w.sums + tile * w.tokens * kHeight + 16 * index);
+      }
+      w.x += blocks * w.tokens * 64;
+    }
+  }
+};
+
+template <int kBits, int kSteps>
+void sums_of(const PlaneView& plane, int panel, int first, int last, Sheet w) {
+  using Form = Blocks<kBits, kSteps>;
+  w.codes = plane.panel(panel) + int64_t{first} / Form::kGroups * Form::kTurnBytes;
+  w.turns = (last - first) / Form::kGroups;
+  std::memset(w.sums, 0, static_cast<size_t>(w.tokens * w.tiles * Form::kHeight) * sizeof(int32_t));
+  if (w.turns == 0) return;
+  if (w.tiles == 1) Form::single(w, first == 0);
+  else Form::many(w, first == 0);
+}
+
+template <int kBits>
+void sums_of_bits(const PlaneView& plane, int panel, int first, int last, const Sheet& w) {
+  switch (plane.steps) {
+    case 16: return sums_of<kBits, 16>(plane, panel, first, last, w);
+    case 8: return sums_of<kBits, 8>(plane, panel, first, last, w);
+    case 4: return sums_of<kBits, 4>(plane, panel, first, last, w);
+    case 2: return sums_of<kBits, 2>(plane, panel, first, last, w);
+    default: return sums_of<kBits, 1>(plane, panel, first, last, w);
+  }
+}
+
+void panel_sums(const PlaneView& plane, int panel, int first, int last, const int8_t* x, int tokens, int tiles,
+                int64_t tile_stride, int32_t* sums) {
+  const Sheet w{nullptr, x, sums, 0, tokens, tiles, tile_stride};
+  if (plane.tables->bits == 2) sums_of_bits<2>(plane, panel, first, last, w);
+  else sums_of_bits<1>(plane, panel, first, last, w);
+}
+
+// Multiply-adds on what lies in registers, as fast as the unit goes.
+int64_t dots(int64_t rounds) {
+  alignas(64) uint8_t ones[kTileBytes];
+  std::memset(ones, 1, sizeof ones);
+  const Tiles unit(kCell);
+  H2Q_TILE_LOAD(4, ones, 64);
+  H2Q_TILE_LOAD(6, ones, 64);
+  int64_t done = 0;
+  for (; done < rounds; done += 4) {
+    H2Q_TILE_DOT(0, 4, 6);
+    H2Q_TILE_DOT(1, 4, 6);
+    H2Q_TILE_DOT(2, 4, 6);
+    H2Q_TILE_DOT(3, 4, 6);
+  }
+  return done * kCell * kCell * 64;
+}
