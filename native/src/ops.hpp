@@ -24,6 +24,8 @@ struct DenseView {
   int tokens, rows, width;
 };
 
+constexpr int kCellTokens = 5;
+
 struct Ops {
   const char* name;
   // One token each; x and out may be the same.
@@ -40,7 +42,8 @@ struct Ops {
   void (*dense)(const DenseView&, int first, int last);
   // Exact sums of a panel over groups of columns [first, last). Inputs come in cells of `cell` neighbouring groups: x is
   // (tile, cell, token, group within the cell, 4) from group `first` on, which begins a cell, its tiles tile_stride
-  // bytes apart, sums (tile, token, 16 R). Tiles have 1, 2, 4, 6 or 8 tokens with cells of one group, up to 16 with others.
+  // bytes apart, sums (tile, token, 16 R). Tiles have 1, 2, 4, 6 or 8 tokens with cells of one group, which
+  // fewer than kCellTokens tokens always have, and up to 16 with others.
   void (*panel_sums)(const PlaneView&, int panel, int first, int last, const int8_t* x, int tokens, int tiles,
                      int64_t tile_stride, int32_t* sums);
   // Rows of a panel in out (tokens, rows) for tokens [first, last), from sums (plane, tile tokens, 16 R).

@@ -37,22 +37,22 @@ struct Block {
 class Product {
  public:
   Product(const PlaneView* planes, int count, const ActivationView& x, float* out)
-      : ops_(active()), planes_(planes), count_(count), x_(x), out_(out), panels_(planes[0].panels),
-        height_(planes[0].panel_rows()), width_(kMostTokens), inputs_(x.codes), tile_stride_(0) {
+      : ops_(active()), cell_(x.tokens < kCellTokens ? 1 : ops_.cell), planes_(planes), count_(count), x_(x),
+        out_(out), panels_(planes[0].panels), height_(planes[0].panel_rows()), width_(kMostTokens), inputs_(x.codes), tile_stride_(0) {
     int groups = 0;
     for (int p = 0; p < count; ++p) {
       groups = std::max(groups, planes[p].groups());
       work_ += int64_t{1} * panels_ * planes[p].lines * planes[p].symbols * (3 + x.tokens);
     }
-    if (ops_.cell > 1) {
+    if (cell_ > 1) {
       const int fewest = (x.tokens + 2 * kMostTokens - 1) / (2 * kMostTokens);
       width_ = (x.tokens + fewest - 1) / fewest;
     } else {
       for (int size : kTileSizes)
         if (size >= x.tokens) width_ = std::min(width_, size);
     }
-    const int cells = (groups + ops_.cell - 1) / ops_.cell;
-    if (width_ > 1 || 4 * cells * ops_.cell > x.stride) interleave(cells);
+    const int cells = (groups + cell_ - 1) / cell_;
+    if (width_ > 1 || 4 * cells * cell_ > x.stride) interleave(cells);
     const int tiles = (x.tokens + width_ - 1) / width_;
     const int blocks = (tiles + kMostTiles - 1) / kMostTiles;
     for (int b = 0; b < blocks; ++b) {
@@ -69,7 +69,7 @@ class Product {
     }
     int turns = planes_[0].groups();  // as few as any plane has
     for (int p = 0; p < count_; ++p) turns = std::min(turns, planes_[p].groups() / turn_groups(planes_[p]));
-    const int fewest = ops_.cell > 1 ? kFewestCells : kFewestTurns;
+    const int fewest = cell_ > 1 ? kFewestCells : kFewestTurns;
     const int64_t threads = pool_threads(), worth = std::clamp<int64_t>(work_ / kUnitWork, threads, 4 * threads);
     const int wanted = static_cast<int>((worth + jobs - 1) / jobs);
     const int ranges = std::clamp(wanted, 1, std::max(1, turns / fewest));
@@ -79,7 +79,7 @@ class Product {
 
  private:
   // Groups at whose ends the columns may be cut.
-  int turn_groups(const PlaneView& plane) const { return std::max(ops_.cell, plane.symbols / plane.steps); }
+  int turn_groups(const PlaneView& plane) const { return std::max(cell_, plane.symbols / plane.steps); }
   const Block& block_of(int job) const { return blocks_[static_cast<size_t>(job) % blocks_.size()]; }
   int panel_of(int job) const { return job / static_cast<int>(blocks_.size()); }
   size_t cells(const Block& block) const { return static_cast<size_t>(block.tiles * width_ * height_); }
@@ -88,7 +88,7 @@ class Product {
   // so is what a cell has beyond the inputs.
   void interleave(int cells) {
     thread_local std::vector<int8_t> scratch;
-    const int tiles = (x_.tokens + width_ - 1) / width_, bytes = 4 * ops_.cell;
+    const int tiles = (x_.tokens + width_ - 1) / width_, bytes = 4 * cell_;
     tile_stride_ = int64_t{bytes} * cells * width_;
     int8_t* room = reserve(scratch, static_cast<size_t>(tiles * tile_stride_));
     const auto fill = [&](int tile, int) {
@@ -117,7 +117,7 @@ class Product {
         std::memset(to + step * cell + left, 0, static_cast<size_t>(bytes - left));
       }
     };
-    if (ops_.cell == 1) move(std::integral_constant<int, 4>{});
+    if (cell_ == 1) move(std::integral_constant<int, 4>{});
     else move(std::integral_constant<int, 64>{});
   }
 
@@ -168,6 +168,7 @@ class Product {
   }
 
   const Ops& ops_;
+  const int cell_;  // groups of inputs that lie together
   const PlaneView* planes_;
   int count_;
   const ActivationView& x_;

@@ -4,6 +4,7 @@
 constexpr int kCell = 16;                     // groups of a block
 constexpr int kTileBytes = 64 * kCell;        // levels of a step
 constexpr int kMostSteps = 16;
+constexpr int kStretchCodes = 16 * 1024;      // of codes that strips share
 constexpr int kStretchBytes = 128 * 1024;     // of levels that tiles of tokens share while they lie in the second cache
 
 // Registers 0 to 3 hold sums, 4 and 5 inputs, 6 and 7 levels. In words of its own: the intrinsics of GCC 12 do not say
@@ -43,6 +44,7 @@ struct Sheet {
   int turns;             // to come: least whole lines that hold whole groups
   int tokens, tiles;
   int64_t tile_stride;
+  int ahead;  // bytes from a turn to what will be wanted when a stretch is done
 };
 
 template <int kBits, int kSteps>
@@ -83,52 +85,104 @@ struct Blocks {
     return room.opening + 2 * kLineLanes;
   }
 
-  // One step of a block for one tile of tokens whose inputs are loaded. Two in turns do not wait for each other.
-  template <bool kOdd>
-  static H2Q_INLINE void step(const uint8_t* levels, int32_t* sums, int index) {
-    if constexpr (kOdd) {
-      H2Q_TILE_LOAD(1, sums + 16 * index, kRow);
-      H2Q_TILE_LOAD(7, levels + index * kTileBytes, 64);
-      H2Q_TILE_DOT(1, 4, 7);
-      H2Q_TILE_STORE(1, sums + 16 * index, kRow);
-    } else {
-      H2Q_TILE_LOAD(0, sums + 16 * index, kRow);
-      H2Q_TILE_LOAD(6, levels + index * kTileBytes, 64);
-      H2Q_TILE_DOT(0, 4, 6);
-      H2Q_TILE_STORE(0, sums + 16 * index, kRow);
+  // Some steps whose sums stay in the unit while a stretch of blocks goes by.
+  static constexpr int kStripSteps = kSteps < 4 ? kSteps : 4, kStrips = kSteps / kStripSteps;
+  static constexpr int kEvery = kTurns / kStripSteps;  // turns to be decoded while a step is multiplied
+
+  template <int kStrip, int... q>
+  static H2Q_INLINE void strip_line(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* levels, int ahead, int index,
+                                    std::integer_sequence<int, q...>) {
+    constexpr int kAt = kStrip * kStripSteps % kSymbols;  // the first of its symbols in a line
+    const uint8_t* at = codes + index * kTurnBytes + kStrip * kStripSteps / kSymbols * kLineLanes;
+    decoder.read(at);
+    if constexpr (kStrip == 0)
+      for (int line = 0; line < kLines; ++line) __builtin_prefetch(at + ahead + line * kLineLanes, 0, 2);
+    (store_levels(levels + index * kGroups * 64 + q % kStripSteps * kTileBytes + q / kStripSteps * 64,
+                  decoder.template level<kAt + q>()),
+     ...);
+  }
+  template <int kStrip>
+  static H2Q_INLINE void strip_turn(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* levels, int ahead,
+                                    int index) {
+    strip_line<kStrip>(decoder, codes, levels, ahead, index,
+                       std::make_integer_sequence<int, kStripSteps * kGroups>{});
+  }
+  template <int kStep>
+  static H2Q_INLINE void multiply(const uint8_t* levels) {
+    if constexpr (kStep < kStripSteps) {
+      if constexpr (kStep % 2 == 0) H2Q_TILE_LOAD(6, levels + kStep * kTileBytes, 64);
+      else H2Q_TILE_LOAD(7, levels + kStep * kTileBytes, 64);
+      if constexpr (kStep == 0) H2Q_TILE_DOT(0, 4, 6);
+      if constexpr (kStep == 1) H2Q_TILE_DOT(1, 4, 7);
+      if constexpr (kStep == 2) H2Q_TILE_DOT(2, 4, 6);
+      if constexpr (kStep == 3) H2Q_TILE_DOT(3, 4, 7);
     }
   }
-  template <int kTurn>
-  static H2Q_INLINE void steps(const uint8_t* levels, int32_t* sums, int turn) {
-    for (int index = turn * kSteps / kTurns; index < (turn + 1) * kSteps / kTurns; ++index)
-      step<kTurn % 2 == 1>(levels, sums, index);
+  template <int kStrip, int kStep>
+  static H2Q_INLINE void both(Decoder<kBits>& decoder, const uint8_t* codes, uint8_t* next, const uint8_t* ready,
+                              int ahead) {
+    if constexpr (kStep < kStripSteps) {
+      multiply<kStep>(ready);
+      for (int index = kStep * kEvery; index < (kStep + 1) * kEvery; ++index)
+        strip_turn<kStrip>(decoder, codes, next, ahead, index);
+    }
+  }
+  template <int kStrip>
+  static void strip(Decoder<kBits>& decoder, const Sheet& w, int turns) {
+    int32_t* sums = w.sums + 16 * kStrip * kStripSteps;
+    const int ahead = w.ahead;
+    H2Q_TILE_LOAD(0, sums, kRow);
+    if constexpr (kStripSteps > 1) H2Q_TILE_LOAD(1, sums + 16, kRow);
+    if constexpr (kStripSteps > 2) H2Q_TILE_LOAD(2, sums + 32, kRow);
+    if constexpr (kStripSteps > 3) H2Q_TILE_LOAD(3, sums + 48, kRow);
+    uint8_t *ready = room.levels, *next = ready + kStripSteps * kTileBytes;
+    const uint8_t* codes = w.codes;
+    const int8_t* x = w.x;
+    for (int index = 0; index < least(turns, kTurns); ++index)
+      strip_turn<kStrip>(decoder, codes, ready, ahead, index);
+    for (turns -= kTurns; turns > -kTurns; turns -= kTurns, x += w.tokens * 64) {
+      codes += kTurns * kTurnBytes;
+      H2Q_TILE_LOAD(4, x, 64);
+      if (turns >= kTurns) {
+        both<kStrip, 0>(decoder, codes, next, ready, ahead);
+        both<kStrip, 1>(decoder, codes, next, ready, ahead);
+        both<kStrip, 2>(decoder, codes, next, ready, ahead);
+        both<kStrip, 3>(decoder, codes, next, ready, ahead);
+      } else {
+        multiply<0>(ready);
+        multiply<1>(ready);
+        multiply<2>(ready);
+        multiply<3>(ready);
+        for (int index = 0; index < turns; ++index) strip_turn<kStrip>(decoder, codes, next, ahead, index);
+      }
+      uint8_t* const done = ready;
+      ready = next, next = done;
+    }
+    H2Q_TILE_STORE(0, sums, kRow);
+    if constexpr (kStripSteps > 1) H2Q_TILE_STORE(1, sums + 16, kRow);
+    if constexpr (kStripSteps > 2) H2Q_TILE_STORE(2, sums + 32, kRow);
+    if constexpr (kStripSteps > 3) H2Q_TILE_STORE(3, sums + 48, kRow);
+  }
+  template <int... strips>
+  static void all_strips(Decoder<kBits>& decoder, const Sheet& w, int turns, std::integer_sequence<int, strips...>) {
+    (strip<strips>(decoder, w, turns), ...);
   }
 
-  // One tile: a block is decoded while the one before is multiplied.
+  // One tile: a block is decoded while the one before is multiplied; strips share codes while they lie in a near cache.
   static void single(Sheet w, bool first) {
-    uint8_t* const levels = room.levels;
+    constexpr int kMostTurns = kStretchCodes / kTurnBytes / kTurns * kTurns;
     const Tiles unit(w.tokens);
     Decoder<kBits> decoder(*code_tables(kBits));
-    const int blocks = (w.turns + kTurns - 1) / kTurns;
-    int turns = least(w.turns, kTurns);
-    decode_block(decoder, first ? opening(w.codes, turns) : w.codes, levels, turns);
-    for (int block = 1; block <= blocks; ++block, w.x += w.tokens * 64) {
-      w.turns -= turns, w.codes += kTurns * kTurnBytes;
-      turns = least(w.turns, kTurns);
-      const uint8_t* ready = levels + (block - 1) % 2 * kBlockBytes;
-      uint8_t* next = levels + block % 2 * kBlockBytes;
-      H2Q_TILE_LOAD(4, w.x, 64);
-      if (turns == kTurns)
-        for (int at = 0; at < kTurns; at += 2) {
-          decode(decoder, w.codes, next, at);
-          steps<0>(ready, w.sums, at);
-          decode(decoder, w.codes, next, at + 1);
-          steps<1>(ready, w.sums, at + 1);
-        }
-      else {
-        decode_block(decoder, w.codes, next, turns);
-        for (int index = 0; index < kSteps; ++index) step<false>(ready, w.sums, index);
-      }
+    while (w.turns > 0) {
+      const int turns = least(w.turns, first ? kTurns : kMostTurns);
+      const uint8_t* codes = w.codes;
+      w.ahead = turns * kTurnBytes;
+      if (first) w.codes = opening(codes, turns), w.ahead = 0;
+      all_strips(decoder, w, turns, std::make_integer_sequence<int, kStrips>{});
+      first = false;
+      w.codes = codes + turns * kTurnBytes;
+      w.x += (turns + kTurns - 1) / kTurns * w.tokens * 64;
+      w.turns -= turns;
     }
   }
 
@@ -215,7 +269,7 @@ void sums_of_bits(const PlaneView& plane, int panel, int first, int last, const 
 
 void panel_sums(const PlaneView& plane, int panel, int first, int last, const int8_t* x, int tokens, int tiles,
                 int64_t tile_stride, int32_t* sums) {
-  const Sheet w{nullptr, x, sums, 0, tokens, tiles, tile_stride};
+  const Sheet w{nullptr, x, sums, 0, tokens, tiles, tile_stride, 0};
   if (plane.tables->bits == 2) sums_of_bits<2>(plane, panel, first, last, w);
   else sums_of_bits<1>(plane, panel, first, last, w);
 }
