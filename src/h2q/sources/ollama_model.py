@@ -13,9 +13,9 @@ from typing import Any
 
 from h2q.core.errors import SourceError
 from h2q.core.events import Progress, ProgressListener, silent
+from h2q.core.model_name import OllamaName
 from h2q.core.safetensors_header import parse_json
 from h2q.sources.ollama_files import find_blob, pull_again, read_blob, read_manifest
-from h2q.sources.ollama_name import OllamaName
 
 HASHED_BYTES = 4 << 20
 IMAGE = "application/vnd.ollama.image."
