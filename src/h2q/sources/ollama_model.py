@@ -98,19 +98,12 @@ def read_model(store: Path, path: Path) -> OllamaModel:
     texts: dict[str, list[str]] = {}
     models: list[dict[str, Any]] = []
     for layer in layers:
-        media = str(layer.get("mediaType"))
-        kind = media.removeprefix(IMAGE) if media.startswith(IMAGE) else ""
-        if kind in UNSUPPORTED:
-            raise SourceError(f"The model {UNSUPPORTED[kind]}.", where=str(name), fix=GGUF_ONLY)
+        kind = require_kind(str(layer.get("mediaType")), str(name))
         if kind == "model":
             models.append(layer)
         elif kind in TEXTS:
             data = read_blob(store, layer, str(name))
             texts.setdefault(kind, []).append(_text(data, kind, name))
-        elif kind not in IGNORED:
-            raise SourceError(
-                f"The layer type {media[:80]!r} is not known to this version.", where=str(name)
-            )
     if len(models) != 1:
         raise SourceError(
             f"The model has {len(models)} files of weights.", where=str(name), fix=GGUF_ONLY
@@ -130,6 +123,18 @@ def read_model(store: Path, path: Path) -> OllamaModel:
         renderer=_name(config, "renderer"),
         parser=_name(config, "parser"),
     )
+
+
+def require_kind(media: str, where: str) -> str:
+    """What a layer of this media type is. Raises SourceError for what this version cannot use."""
+    kind = media.removeprefix(IMAGE) if media.startswith(IMAGE) else ""
+    if kind in UNSUPPORTED:
+        raise SourceError(f"The model {UNSUPPORTED[kind]}.", where=where, fix=GGUF_ONLY)
+    if kind not in TEXTS and kind not in IGNORED and kind != "model":
+        raise SourceError(
+            f"The layer type {media[:80]!r} is not known to this version.", where=where
+        )
+    return kind
 
 
 def _config(store: Path, entry: object, name: OllamaName) -> dict[str, Any]:
