@@ -3,7 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | H2Q_HOME | the folder of installed models | ~/.h2q |
-| H2Q_KERNEL | force a kernel path: avx512, avx2, neon, portable, numpy | the fastest that works |
+| H2Q_KERNEL | a kernel path: amx, avx512, avx2, neon, portable, numpy | the fastest that works |
 | H2Q_THREADS | worker threads of the kernels | the cores for performance |
 """
 

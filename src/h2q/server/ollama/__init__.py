@@ -1,0 +1,1 @@
+"""Ollama's native API: what its clients send, and the answers they know."""

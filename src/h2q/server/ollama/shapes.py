@@ -1,0 +1,143 @@
+"""Bodies of Ollama's native API as they come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from h2q.server.wire import Wire
+
+
+class Function(Wire):
+    """A function's name and the object of its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class ToolCall(Wire):
+    """A call that an assistant made earlier."""
+
+    id: str = ""
+    function: Function
+
+
+class Message(Wire):
+    """One turn of a conversation."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: list[str] = []
+    tool_calls: list[ToolCall] = []
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Answered(Wire):
+    """What asks for text have in common."""
+
+    model: str = ""
+    stream: bool = True
+    format: Any = Field(None, description='"json", or a JSON Schema')
+    keep_alive: Any = Field(
+        None, description="seconds, or a duration like 10m; negative: for ever; 0: unload"
+    )
+    options: dict[str, Any] = Field({}, description="how tokens are chosen")
+    think: Any = Field(None, description="true, false, low, medium, high or max")
+    truncate: bool = True
+    shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = Field(0, description="0 to 20")
+    debug_render_only: bool = Field(False, alias="_debug_render_only")
+
+
+class GenerateRequest(Answered):
+    """A text to go on with."""
+
+    prompt: str = ""
+    suffix: str = ""
+    images: list[str] = []
+    system: str | None = None
+    template: str | None = None
+    context: list[int] = []
+    raw: bool = False
+
+
+class ChatRequest(Answered):
+    """A conversation to answer."""
+
+    messages: list[Message] = []
+    tools: list[dict[str, Any]] = []
+
+
+class EmbedRequest(Wire):
+    """Texts to turn into vectors."""
+
+    model: str = ""
+    input: Any = Field(None, description="a text, or a list of texts")
+    truncate: bool = True
+    dimensions: int = 0
+    keep_alive: Any = None
+    options: dict[str, Any] = {}
+
+
+class EmbeddingsRequest(Wire):
+    """A text to turn into a vector."""
+
+    model: str = ""
+    prompt: str = ""
+    keep_alive: Any = None
+    options: dict[str, Any] = {}
+
+
+class NameRequest(Wire):
+    """A model by its name; `name` is the older spelling."""
+
+    model: str = ""
+    name: str = ""
+
+
+class ShowRequest(NameRequest):
+    """A model to describe."""
+
+    verbose: bool = False
+    system: str = ""
+    options: dict[str, Any] = {}
+
+
+class CopyRequest(Wire):
+    """A model and its second name."""
+
+    source: str = ""
+    destination: str = ""
+
+
+class WorkRequest(NameRequest):
+    """A model to pull or to push."""
+
+    insecure: bool = False
+    stream: bool = True
+
+
+class CreateMessage(Wire):
+    """A turn that conversations with the model begin with."""
+
+    role: str
+    content: str = ""
+
+
+class CreateRequest(NameRequest):
+    """A model to make."""
+
+    from_: str = Field("", alias="from")
+    files: dict[str, str] = {}
+    adapters: dict[str, str] = {}
+    template: str | None = None
+    system: str | None = None
+    license: str | list[str] = []
+    parameters: dict[str, Any] = {}
+    messages: list[CreateMessage] = []
+    quantize: str = ""
+    stream: bool = True
