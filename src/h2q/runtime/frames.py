@@ -21,7 +21,7 @@ MAX_FRAME = 256 << 20  # texts to embed and their vectors are the largest
 LENGTH = struct.Struct("<I")
 
 
-class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+class _Message(msgspec.Struct, tag=True, array_like=True):
     """Of the call with this number."""
 
     id: int
