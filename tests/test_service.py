@@ -188,11 +188,11 @@ def test_planes_of_an_ask_repeat_its_text(service: Service, seed_path: Path) -> 
     assert text_of(events) == text_of(expected)
     assert {event.planes for event in events} == {1}
     list(beside)
-    assert list(service.generate(raw(tokens=1)))[0].planes == every
+    assert next(iter(service.generate(raw(tokens=1)))).planes == every
     assert service.control(Control("pin", 1)).pinned
-    assert list(service.generate(raw(tokens=1)))[0].planes == 1
+    assert next(iter(service.generate(raw(tokens=1)))).planes == 1
     service.control(Control("pin"))
-    assert list(service.generate(raw(tokens=1)))[0].planes == every
+    assert next(iter(service.generate(raw(tokens=1)))).planes == every
 
 
 def test_texts_become_vectors_between_steps(service: Service) -> None:

@@ -129,7 +129,9 @@ class Service:
         elif wish == "forget":
             self._post(self._new_root)
         elif wish != "status":
-            raise UsageError(f"There is no wish {wish!r}.", fix="status, pin, refine, drop, forget.")
+            raise UsageError(
+                f"There is no wish {wish!r}.", fix="status, pin, refine, drop, forget."
+            )
         self._post(lambda: None)
         return self.state()
 
