@@ -90,8 +90,8 @@ def test_an_ask_that_cannot_be_answered_hurts_nobody(service: Service) -> None:
         list(service.generate(Ask(tokens=(10**6,))))
     with pytest.raises(UsageError):
         list(service.generate(raw(suffix="x")))
+    broken = Ask(messages=(Message("user", "x"),), template="{{ raise_exception('no') }}")
     with pytest.raises(TextError):
-        broken = Ask(messages=(Message("user", "x"),), template="{{ raise_exception('no') }}")
         list(service.generate(broken))
     assert begun.text + text_of(list(good)) == text_of(list(service.generate(raw(tokens=30))))
 

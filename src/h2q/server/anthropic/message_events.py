@@ -35,7 +35,7 @@ class MessageEvents:
     def begin(self, lease: Lease) -> bytes:
         letters = sum(len(turn.content) for turn in self._ask.messages or ())
         usage = {"input_tokens": max(1, letters // LETTERS_PER_TOKEN), "output_tokens": 0}
-        message = {
+        message: dict[str, Any] = {
             "id": mark("msg_"),
             "type": "message",
             "role": "assistant",

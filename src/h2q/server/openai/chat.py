@@ -56,7 +56,7 @@ async def chat(request: Request) -> Reply | None:
         found = await gather_several(request, questions)
         told = [with_call(answer, forced) for answer in found]
         return json_reply(_document(given.model, told, top))
-    usage = given.stream_options.include_usage
+    usage = bool(given.stream_options and given.stream_options.include_usage)
     head = Head(given.model, usage)
     chunks = [ChatChunks(head, i, top, forced, len(questions) == 1) for i in range(len(questions))]
     if len(questions) == 1:

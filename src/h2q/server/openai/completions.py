@@ -48,7 +48,7 @@ async def completions(request: Request) -> Reply | None:
     if not given.stream:
         found = await gather_several(request, questions)
         return json_reply(_document(given.model, found, each, top))
-    usage = given.stream_options.include_usage
+    usage = bool(given.stream_options and given.stream_options.include_usage)
     fields = _fields(given.model)
     alone = len(questions) == 1
     chunks = [

@@ -20,7 +20,7 @@ class Sampled(Wire):
 
     model: str = ""
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
