@@ -57,7 +57,7 @@ check: setup
 	$(BIN)/python tools/check_house.py
 
 test: setup build/native/.tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q

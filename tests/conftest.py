@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from h2q.crystal import Crystal, open_crystal
@@ -43,9 +44,14 @@ def seed_source() -> Source:
 
 @pytest.fixture(scope="session")
 def seed_path(tmp_path_factory: pytest.TempPathFactory, seed_source: Source) -> Path:
-    """A crystal of the seed model, grown once per run."""
-    target = tmp_path_factory.mktemp("crystals") / "seed.crystal"
-    ModelCrystallizationEngine(seed_source, QUICK).grow(target)
+    """A crystal of the seed model, grown once per run, by whichever process needs it first."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    target = folder / "seed.crystal"
+    with FileLock(folder / "seed.lock"):
+        if not target.exists():
+            ModelCrystallizationEngine(seed_source, QUICK).grow(target)
     return target
 
 

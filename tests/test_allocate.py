@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from h2q.crystallize.allocate import (
     plan_for_bytes,
     plan_for_loss,
     plane_ladders,
+    rates,
     stack_bytes,
 )
 from h2q.crystallize.growing import Grown
@@ -27,6 +29,7 @@ from h2q.crystallize.sensitivity import measure_sensitivity
 from h2q.geometry.decision import DiscreteDecisionEngine, Step
 from h2q.sources import Source
 from planes import random_stack
+from small_llamas import SMALL, small_llama
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,32 @@ def test_budgets_hold_and_are_used(judge: Judge) -> None:
     for bits in (plan_for_bytes(judge, 0), plan_for_bytes(judge, floor - 1)):
         assert set(bits.values()) == {1}  # nothing less is a model
     assert set(plan_for_bytes(judge, 10 * ceiling).values()) == {max(TOWERS)}
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Of a model of 16 columns and rows: padding makes its rates cost alike."""
+    spec = replace(SMALL, hidden_size=16, num_attention_heads=1, num_key_value_heads=1)
+    source = small_llama(tmp_path_factory.mktemp("narrow") / "model", spec)
+    tokens = np.random.default_rng(0).integers(0, spec.vocab_size, (2, 32))
+    return Judge(spec, measure_sensitivity(source, tokens, 0), 2.0, {})
+
+
+def test_rates_that_cost_no_more_than_lower_ones_take_their_place(narrow: Judge) -> None:
+    tied = 0
+    for part in coded(narrow.spec):
+        sizes = [stack_bytes(part, bits) for bits in rates(part)]
+        assert all(before < after for before, after in pairwise(sizes))
+        for bits in TOWERS:
+            better = min(rate for rate in rates(part) if rate >= bits)
+            assert stack_bytes(part, better) <= stack_bytes(part, bits)
+            tied += better != bits
+    assert tied
+    for budget in (0, 300_000, 10_000_000):
+        bits = plan_for_bytes(narrow, budget)
+        assert all(bits[part.name] in rates(part) for part in coded(narrow.spec))
+    assert plan_bytes(narrow, plan_for_bytes(narrow, 300_000)) <= 300_000
+    assert set(plan_for_loss(narrow, 0.0).values()) == {max(TOWERS)}
 
 
 def test_a_smaller_loss_costs_more_bytes(judge: Judge) -> None:

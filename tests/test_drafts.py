@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from h2q.core.errors import ResourceError
 from h2q.crystal import open_crystal
 from h2q.crystallize.budget import parameters
 from h2q.crystallize.texts import DRAFTED
@@ -30,16 +31,24 @@ LARGER = replace(
 ROOM = 36 << 20
 
 
+TOO_LITTLE = 6 << 20
+
+
+def grown_within(room: int, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """A growth in a process whose data may grow by `room` bytes."""
+    script = Path(__file__).parent / "limited_growth.py"
+    command = [sys.executable, str(script), str(source), str(target), str(room)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread has a buffer
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
 def test_a_model_larger_than_the_memory_is_grown(tmp_path: Path) -> None:
     """The float32 weights alone would exceed what the process may take."""
     source = small_llama(tmp_path / "larger", LARGER)
     assert 4 * parameters(source.spec) > ROOM
     target = tmp_path / "a.crystal"
-    script = Path(__file__).parent / "limited_growth.py"
-    command = [sys.executable, str(script), str(tmp_path / "larger"), str(target), str(ROOM)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread has a buffer
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = grown_within(ROOM, tmp_path / "larger", target)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert not told["fits"]  # the weights, were they read at once
@@ -52,3 +61,13 @@ def test_a_model_larger_than_the_memory_is_grown(tmp_path: Path) -> None:
     model = load_crystal(open_crystal(target))
     tokens = np.array([[0, 5, 4095]])
     assert np.isfinite(model.forward(tokens, model.new_cache())).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
+def test_memory_that_runs_out_is_an_error_of_ours(tmp_path: Path) -> None:
+    small_llama(tmp_path / "larger", LARGER)
+    done = grown_within(TOO_LITTLE, tmp_path / "larger", tmp_path / "a.crystal")
+    assert done.returncode == ResourceError.exit_code, done.stderr
+    assert "too little free memory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "a.crystal").exists()

@@ -12,9 +12,9 @@ from gguf_files import RandomLlama, sentencepiece_words, write_gguf
 from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError
 from h2q.core.events import Progress
+from h2q.core.model_name import OllamaName, parse_name
 from h2q.sources import open_source
 from h2q.sources.ollama_model import Message, Parameter
-from h2q.sources.ollama_name import OllamaName, parse_name
 from h2q.sources.ollama_store import SERVICE_STORE, find_model, list_models, stores
 from ollama_stores import GGUF, Store
 

@@ -7,7 +7,12 @@
 #include <stdexcept>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -48,6 +53,33 @@ __attribute__((target("avx512f,avx512bw,gfni"))) void try_gfni() {
   sink = _mm_cvtsi128_si32(_mm512_castsi512_si128(_mm512_gf2p8affine_epi64_epi8(v, v, 0)));
 }
 
+// Tiles belong to who asked the kernel for the room they need at a change of threads.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+// In words of its own: compilers that know these instructions want a target for them.
+void try_amx() {
+  alignas(64) unsigned char form[64] = {1};
+  for (int tile = 0; tile < 3; ++tile) form[16 + 2 * tile] = 4, form[48 + tile] = 1;
+  asm volatile(
+      "ldtilecfg (%0)\n\ttilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\t"
+      "tdpbsud %%tmm2, %%tmm1, %%tmm0\n\ttilerelease"
+      :
+      : "r"(form)
+      : "memory");
+}
+
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 1) && (d >> 25 & 1) && may_use_tiles();
+}
+
 std::vector<Feature> probe() {
   __builtin_cpu_init();
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -62,6 +94,7 @@ std::vector<Feature> probe() {
   add("avx512_vbmi", wide && __builtin_cpu_supports("avx512vbmi"), try_vbmi);
   add("avx512_vnni", wide && __builtin_cpu_supports("avx512vnni"), try_vnni);
   add("gfni", wide && __builtin_cpu_supports("gfni"), try_gfni);
+  add("amx", wide && has_amx(), try_amx);
   return out;
 }
 #elif defined(__aarch64__)
@@ -105,7 +138,10 @@ std::vector<const Ops*> find_paths() {
     return (executed(names) && ...);
   };
 #if defined(__x86_64__)
-  if (has("avx512", "avx512_vbmi", "avx512_vnni", "gfni")) out.push_back(&ops_avx512());
+  if (has("avx512", "avx512_vbmi", "avx512_vnni", "gfni")) {
+    if (has("amx")) out.push_back(&ops_amx());
+    out.push_back(&ops_avx512());
+  }
   if (has("avx512", "avx512_vnni")) out.push_back(&ops_avx512vnni());
   if (has("avx512")) out.push_back(&ops_avx512bw());
   if (has("avx2", "avx_vnni")) out.push_back(&ops_avxvnni());

@@ -24,6 +24,8 @@ struct DenseView {
   int tokens, rows, width;
 };
 
+constexpr int kCellTokens = 5;
+
 struct Ops {
   const char* name;
   // One token each; x and out may be the same.
@@ -38,8 +40,10 @@ struct Ops {
   void (*attend)(const AttentionView&, int batch, int head, int token, float* scores);
   // Rows [first, last) of the weights for all tokens.
   void (*dense)(const DenseView&, int first, int last);
-  // Exact sums of a panel over groups of columns [first, last) for tiles of 1, 2, 4, 6 or 8 tokens: x is
-  // (tile, group, token, 4) from group `first` on, its tiles tile_stride bytes apart, sums (tile, token, 16 R).
+  // Exact sums of a panel over groups of columns [first, last). Inputs come in cells of `cell` neighbouring groups: x is
+  // (tile, cell, token, group within the cell, 4) from group `first` on, which begins a cell, its tiles tile_stride
+  // bytes apart, sums (tile, token, 16 R). Tiles have 1, 2, 4, 6 or 8 tokens with cells of one group, which
+  // fewer than kCellTokens tokens always have, and up to 16 with others.
   void (*panel_sums)(const PlaneView&, int panel, int first, int last, const int8_t* x, int tokens, int tiles,
                      int64_t tile_stride, int32_t* sums);
   // Rows of a panel in out (tokens, rows) for tokens [first, last), from sums (plane, tile tokens, 16 R).
@@ -60,10 +64,12 @@ struct Ops {
                     float* states);
   void (*join_pages)(const PagesView&, const float* part, float* state);
   void (*finish_query)(const PagesView&, const float* state, const float* sink, float* out);
+  int cell = 1;
 };
 
 const Ops& ops_portable();
 #if defined(__x86_64__)
+const Ops& ops_amx();
 const Ops& ops_avx512();
 const Ops& ops_avx512vnni();
 const Ops& ops_avx512bw();

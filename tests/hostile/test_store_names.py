@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2q.core.errors import SourceError
-from h2q.sources.ollama_name import parse_name
+from h2q.core.model_name import parse_name
 from h2q.sources.ollama_store import find_model
 from ollama_stores import Store
 

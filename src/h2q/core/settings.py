@@ -1,13 +1,16 @@
 """Every environment variable of ours, read in one place.
 
-| variable | meaning | default | |---|---|---| | H2Q_THREADS | worker threads of the kernels | the
-cores for performance this process may use | | H2Q_KERNEL | force a kernel path: avx512, avx2,
-neon, portable, numpy | the fastest that passes its self-test |
+| variable | meaning | default |
+|---|---|---|
+| H2Q_HOME | the folder of installed models | ~/.h2q |
+| H2Q_KERNEL | a kernel path: amx, avx512, avx2, neon, portable, numpy | the fastest that works |
+| H2Q_THREADS | worker threads of the kernels | the cores for performance |
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from h2q.core.errors import UsageError
 
@@ -36,3 +39,9 @@ def threads() -> int | None:
 def kernel() -> str:
     """H2Q_KERNEL, or an empty string for automatic choice."""
     return os.environ.get("H2Q_KERNEL", "")
+
+
+def home() -> Path:
+    """H2Q_HOME, the folder of installed models."""
+    named = os.environ.get("H2Q_HOME", "")
+    return Path(named).expanduser() if named else Path.home() / ".h2q"

@@ -7,7 +7,7 @@ while they are small (see sensitivity.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,12 +98,20 @@ def kind(part: Part) -> str:
     return part.tensor.name.split(".")[-2]
 
 
+def rates(part: Part) -> list[int]:
+    """Bits a weight that a part may get, rising. Narrow matrices take as many bytes at two bits as
+    at one; of rates that cost the same the highest stays.
+    """
+    highest = {stack_bytes(part, bits): bits for bits in TOWERS}
+    return sorted(highest.values())
+
+
 def plan_ladders(judge: Judge) -> list[list[Step]]:
-    """For every part the steps from one bit a weight to the most, foretold."""
+    """For every part the steps from its lowest rate to its highest, foretold."""
     out = []
     for part in coded(judge.spec):
-        losses = [judge.foretold(part, bits) for bits in TOWERS]
-        sizes = [stack_bytes(part, bits) for bits in TOWERS]
+        losses = [judge.foretold(part, bits) for bits in rates(part)]
+        sizes = [stack_bytes(part, bits) for bits in rates(part)]
         out.append(
             [
                 Step(part.name, level, sizes[level] - sizes[level - 1], losses[level - 1] - loss)
@@ -125,7 +133,7 @@ def plan_for_loss(judge: Judge, most: float) -> dict[str, int]:
     most for all where that cannot be.
     """
     ladders = plan_ladders(judge)
-    left = sum(judge.foretold(part, 1) for part in coded(judge.spec))
+    left = sum(judge.foretold(part, rates(part)[0]) for part in coded(judge.spec))
     taken: list[Step] = []
     for step in DiscreteDecisionEngine(ladders).rank():
         if left <= most:
@@ -135,11 +143,11 @@ def plan_for_loss(judge: Judge, most: float) -> dict[str, int]:
     return _bits(judge.spec, taken)
 
 
-def _bits(spec: ModelSpec, steps: object) -> dict[str, int]:
-    bits = {part.name: 1 for part in coded(spec)}
-    for step in steps:  # type: ignore[attr-defined]
-        bits[step.key] += 1
-    return bits
+def _bits(spec: ModelSpec, steps: Iterable[Step]) -> dict[str, int]:
+    levels = {part.name: 0 for part in coded(spec)}
+    for step in steps:
+        levels[str(step.key)] += 1
+    return {part.name: rates(part)[levels[part.name]] for part in coded(spec)}
 
 
 def foretold_loss(judge: Judge, bits: Mapping[str, int]) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 from h2q import kernels
 from h2q.core.architecture import parts, tensors
+from h2q.core.errors import ResourceError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.memory import keep_freed_memory, peak_rss_bytes
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
@@ -45,8 +46,8 @@ class ModelCrystallizationEngine:
     """Grows a crystal from a source under Options.
 
     `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit,
-    QualityError when the target cannot be held, ResourceError when the disk is full, Cancelled when
-    stopped; the target is then untouched.
+    QualityError when the target cannot be held, ResourceError when the disk is full or memory runs
+    out, Cancelled when stopped; the target is then untouched.
     """
 
     def __init__(self, source: Source, options: Options | None = None) -> None:
@@ -60,6 +61,17 @@ class ModelCrystallizationEngine:
         """Write the crystal to `target` and return its certificate, as it stands in
         certificate.json. What an earlier call towards `target` had finished is taken over.
         """
+        try:
+            return self._grow(target, overwrite, progress)
+        except MemoryError as error:
+            raise ResourceError(
+                "The machine has too little free memory to grow this crystal.",
+                where=str(target),
+                fix="Close other programs, or bring a shorter --calibration text; what is finished "
+                "is kept for the next call.",
+            ) from error
+
+    def _grow(self, target: Path, overwrite: bool, progress: ProgressListener) -> Certificate:
         source, options = self.source, self.options
         require_possible(source.spec, options)
         keep_freed_memory(fits_memory(source.spec))

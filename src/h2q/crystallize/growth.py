@@ -25,13 +25,14 @@ from h2q.core.architecture import (
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.allocate import TOWERS
+from h2q.crystallize.budget import parameters
 from h2q.crystallize.growing import GrowingLayer, Grown, grow_part, read_rotated
 from h2q.crystallize.journal import Journal
 from h2q.crystallize.keeping import PlanJournal, Streams
 from h2q.crystallize.moments import FloatArray, TokenArray
-from h2q.crystallize.options import Options
+from h2q.crystallize.options import LARGE, Options
 from h2q.crystallize.stability import SpectralStabilityController
-from h2q.crystallize.towers import Matrix, TowerPlan
+from h2q.crystallize.towers import COMMIT, Matrix, TowerPlan
 from h2q.engine.block import entering, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.engine.projections import PlaneEmbedding
@@ -39,6 +40,9 @@ from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
 STAGE = "encode planes"
+# Columns committed at a time in a large model: every column is searched twice instead of three
+# times, for one percent more loss (docs/lab/LOG.md).
+LARGE_COMMIT = 24
 
 
 @dataclass
@@ -130,7 +134,9 @@ class Growth:
     def _plan(self, bits: int) -> TowerPlan:
         planes = TOWERS[bits]
         above = (self.options.refine_damping,) * (len(planes) - 1)
-        return TowerPlan(planes, (self.options.base_damping, *above))
+        large = parameters(self.source.spec) >= LARGE
+        commit = LARGE_COMMIT if large else COMMIT
+        return TowerPlan(planes, (self.options.base_damping, *above), commit)
 
     def _layer(
         self, plans: dict[str, TowerPlan], seen: dict[str, FloatArray], drift: FloatArray

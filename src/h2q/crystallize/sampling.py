@@ -8,6 +8,7 @@ of the KL divergence between them, so quality = exp(-KL) there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,15 @@ def first_token(spec: ModelSpec) -> int:
     return spec.eos_token_ids[0] if spec.eos_token_ids else 0
 
 
+@dataclass(frozen=True)
+class Wish:
+    """`streams` texts, drawn under `seed`; texts may have a temperature each."""
+
+    streams: int
+    seed: int
+    temperature: float | Sequence[float] = 1.0
+
+
 def sample_text(
     model: Model,
     streams: int,
@@ -36,17 +46,33 @@ def sample_text(
     """`streams` texts of `length` tokens each, the first token included: int64 (streams, length).
     Texts may have a temperature each.
     """
+    return sample_texts(model, [Wish(streams, seed, temperature)], length, progress)[0]
+
+
+def sample_texts(
+    model: Model,
+    wishes: Sequence[Wish],
+    length: int,
+    progress: Callable[[float], None] | None = None,
+) -> list[TokenArray]:
+    """sample_text for several seeds side by side: the weights are read once for all of them."""
     length = min(length, model.spec.max_position_embeddings)
-    sampler = Sampler(temperature=1.0, seed=seed)
-    heat = np.broadcast_to(np.asarray(temperature, np.float32), streams)[:, None]
-    tokens = np.full((streams, length), first_token(model.spec), np.int64)
-    cache = model.new_cache(streams, length)
+    ends = np.cumsum([wish.streams for wish in wishes])
+    parts = [slice(end - wish.streams, end) for wish, end in zip(wishes, ends, strict=True)]
+    samplers = [Sampler(temperature=1.0, seed=wish.seed) for wish in wishes]
+    heat = [
+        np.broadcast_to(np.asarray(wish.temperature, np.float32), wish.streams)[:, None]
+        for wish in wishes
+    ]
+    tokens = np.full((int(ends[-1]), length), first_token(model.spec), np.int64)
+    cache = model.new_cache(len(tokens), length)
     for position in range(length - 1):
         logits = model.forward(tokens[:, position : position + 1], cache)[:, 0]
-        tokens[:, position + 1] = sampler.choose(logits / heat)
+        for sampler, part, divisor in zip(samplers, parts, heat, strict=True):
+            tokens[part, position + 1] = sampler.choose(logits[part] / divisor)
         if progress is not None:
             progress((position + 1) / (length - 1))
-    return tokens
+    return [tokens[part] for part in parts]
 
 
 def cut_text(ids: Sequence[int], spec: ModelSpec, length: int, limit: int | None) -> TokenArray:

@@ -5,6 +5,7 @@ model itself unless the person brings one to calibrate on.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,8 @@ from h2q.core.specs import ModelSpec
 from h2q.crystallize.budget import parameters
 from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.moments import TokenArray
-from h2q.crystallize.options import Options
-from h2q.crystallize.sampling import cut_text, sample_text
+from h2q.crystallize.options import Options, Sizes
+from h2q.crystallize.sampling import Wish, cut_text, sample_texts
 from h2q.crystallize.towers import Matrix, add_plane
 from h2q.engine import Model, load_original
 from h2q.engine.load import PlaneWeights, build
@@ -61,26 +62,37 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
         if len(ids) < 2:
             raise TextError("The calibration text is too short.", fix="Bring a longer one.")
     heat = [TEMPERATURES[i % len(TEMPERATURES)] for i in range(streams)]
-    sampled = sample_text(
-        model,
-        streams + sizes.judged_streams,
-        sizes.calibration_length,
-        CALIBRATION_SEED + options.seed,
-        heat + [1.0] * sizes.judged_streams,
-        progress=lambda share: listener(Progress("sample text", share, 1)),
+    judged_heat = [1.0] * sizes.judged_streams
+    planning = Wish(
+        streams + sizes.judged_streams, CALIBRATION_SEED + options.seed, heat + judged_heat
     )
+    measuring = Wish(sizes.measured_streams, MEASURE_SEED + options.seed)
+    sampled, measured = _sampled(model, planning, measuring, sizes, listener)
     calibration, judged = sampled[:streams], sampled[streams:]
     if own is not None:
         limit = sizes.calibration_streams * sizes.calibration_length
         calibration = cut_text(ids, source.spec, sizes.calibration_length, limit)
-    measured = sample_text(
-        model,
-        sizes.measured_streams,
-        sizes.measured_length,
-        MEASURE_SEED + options.seed,
-        progress=lambda share: listener(Progress("sample measuring text", share, 1)),
-    )
     return Texts(calibration, judged, measured, spoken if own is None else OWN_TEXT, spoken)
+
+
+def _sampled(
+    model: Model, planning: Wish, measuring: Wish, sizes: Sizes, listener: ProgressListener
+) -> list[TokenArray]:
+    """In one run where lengths are equal."""
+
+    def report(stage: str) -> Callable[[float], None]:
+        return lambda share: listener(Progress(stage, share, 1))
+
+    runs = [(sizes.calibration_length, planning), (sizes.measured_length, measuring)]
+    if sizes.calibration_length == sizes.measured_length:
+        return sample_texts(
+            model, [planning, measuring], sizes.measured_length, report("sample text")
+        )
+    stages = ("sample text", "sample measuring text")
+    return [
+        sample_texts(model, [wish], length, report(stage))[0]
+        for stage, (length, wish) in zip(stages, runs, strict=True)
+    ]
 
 
 def fits_memory(spec: ModelSpec) -> bool:

@@ -23,10 +23,14 @@ CHUNK = 256  # rows at a time
 
 
 def embed(
-    model: Model, texts: Sequence[Sequence[int]], pooling: Pooling = "mean", kind: str = "k8v8"
+    model: Model,
+    texts: Sequence[Sequence[int]],
+    pooling: Pooling = "mean",
+    kind: str = "k8v8",
+    normalize: bool = True,
 ) -> FloatArray:
-    """One vector of length 1 per text of token ids: float32 (texts, width). pooling: the mean over
-    all tokens, or the last token. kind: of the pages keys and values lie in meanwhile.
+    """One vector per text of token ids: float32 (texts, width). pooling: the mean over all tokens,
+    or the last token. kind: of the pages keys and values lie in meanwhile. normalize: to length 1.
 
     Raises UsageError for no token, one outside the vocabulary, or a text beyond the context.
     """
@@ -44,11 +48,11 @@ def embed(
     pool = PagePool(model.spec, -(-longest // PAGE), kind)
     out = np.zeros((len(texts), model.spec.hidden_size), np.float32)
     for vector, text in zip(out, texts, strict=True):
-        vector[:] = _pooled(model, Stream(pool, text), pooling)
+        vector[:] = _pooled(model, Stream(pool, text), pooling, normalize)
     return out
 
 
-def _pooled(model: Model, stream: Stream, pooling: Pooling) -> FloatArray:
+def _pooled(model: Model, stream: Stream, pooling: Pooling, normalize: bool) -> FloatArray:
     total = np.zeros(model.spec.hidden_size, np.float64)
     while (left := len(stream.tokens) - stream.stored) > 0:
         count = make_room(model, stream, min(CHUNK, left))
@@ -58,5 +62,7 @@ def _pooled(model: Model, stream: Stream, pooling: Pooling) -> FloatArray:
         total = total + told.sum(axis=0, dtype=np.float64) if pooling == "mean" else told[-1]
         stream.advance(count)
     stream.close()
-    length = float(np.linalg.norm(total))
+    if pooling == "mean":
+        total = total / len(stream.tokens)
+    length = float(np.linalg.norm(total)) if normalize else 1.0
     return np.asarray(total / length if length else total, np.float32)

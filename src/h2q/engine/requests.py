@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,24 @@ import numpy.typing as npt
 from h2q.core.errors import H2QError
 from h2q.engine.sampling import Likelihood, Sampler
 
-if TYPE_CHECKING:  # llguidance is loaded by who asks for a form
-    from h2q.engine.constraint import Constraint
-
 Finish = Literal["", "stop", "length", "context", "error"]
+
+
+class Held(Protocol):
+    """What holds an answer to a form (engine.constraint, which loads llguidance, makes them)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing but an end may follow."""
+        ...
+
+    def allowed(self) -> npt.NDArray[np.bool_] | None:
+        """Which tokens may come next: bool (vocab_size,); None: any."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """The token that was written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Request:
     max_tokens: int
     stop: frozenset[int] = frozenset()
     keep: int = 0
-    constraint: Constraint | None = None
+    constraint: Held | None = None
 
 
 @dataclass(frozen=True)

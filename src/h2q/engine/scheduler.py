@@ -77,6 +77,16 @@ class Scheduler:
         """Whether a step would do anything."""
         return bool(self._waiting or self._running)
 
+    @property
+    def running(self) -> list[int]:
+        """Numbers of the streams that have begun and not ended."""
+        return [running.id for running in self._running]
+
+    @property
+    def waiting(self) -> int:
+        """How many streams have not begun, or must begin again."""
+        return len(self._waiting)
+
     def add(self, request: Request) -> int:
         """Take a request and return the number of its stream.
 

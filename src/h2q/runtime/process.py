@@ -7,10 +7,22 @@ from pathlib import Path
 
 from h2q.core.memory import peak_rss_bytes
 
-__all__ = ["age_seconds", "peak_rss_bytes"]
+__all__ = ["age_seconds", "peak_rss_bytes", "rss_bytes"]
 
 _STAT = Path("/proc/self/stat")
 _START_FIELD = 19  # of /proc/self/stat, counted after the name in brackets
+_PAGES = Path("/proc/self/statm")
+
+
+def rss_bytes() -> int:
+    """The resident set now, mapped pages in memory counted."""
+    if _PAGES.exists():
+        import os
+
+        return int(_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def age_seconds() -> float:

@@ -21,7 +21,11 @@ from h2q.server.router import Match, Router
 if TYPE_CHECKING:
     from h2q.orchestrator.house import Orchestrator
 
-DIALECTS = ("h2q.server.ollama.routes:Ollama",)
+DIALECTS = (
+    "h2q.server.ollama.routes:Ollama",
+    "h2q.server.openai.routes:OpenAI",
+    "h2q.server.anthropic.routes:Anthropic",
+)
 
 
 class App:

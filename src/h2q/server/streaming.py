@@ -90,7 +90,7 @@ async def stream(request: Request, question: Question, formatter: Formatter) -> 
 
 async def gather(request: Request, question: Question) -> Answer:
     """A whole answer. Raises Refusal or H2QError, and Gone when the client leaves."""
-    return await while_connected(request, _gather(request, question))
+    return await while_connected(request, collect(request, question))
 
 
 async def _stream(request: Request, question: Question, formatter: Formatter, pen: Pen) -> None:
@@ -106,7 +106,8 @@ async def _stream(request: Request, question: Question, formatter: Formatter, pe
     await pen.write(b"", more=False)
 
 
-async def _gather(request: Request, question: Question) -> Answer:
+async def collect(request: Request, question: Question) -> Answer:
+    """The same for whoever watches the connection already."""
     content, reasoning = list[str](), list[str]()
     async with answering(request, question) as (lease, events):
         answer = Answer(lease.card, lease.load_seconds)

@@ -39,8 +39,8 @@ def transfer(
         blob, partial = snapshot.blob(file), snapshot.partial(file)
         blob.parent.mkdir(parents=True, exist_ok=True)
         if not blob.is_file() or blob.stat().st_size != file.size:
-            _complete(hub, file_address(hub, listing, file.name), file, partial, heard)
-            if _digest(partial, file) != file.digest:
+            complete(hub, file_address(hub, listing, file.name), file, partial, heard)
+            if file_digest(partial, file) != file.digest:
                 partial.unlink()
                 raise SourceError(
                     f"The checksum of {file.name} is not the announced one; the file was deleted.",
@@ -52,7 +52,7 @@ def transfer(
         heard(file.size)
 
 
-def _complete(
+def complete(
     hub: Hub, url: str, file: RemoteFile, partial: Path, heard: Callable[[int], None]
 ) -> None:
     """Asks until the partial file has all its bytes, or several attempts in a row brought none."""
@@ -117,7 +117,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _digest(path: Path, file: RemoteFile) -> str:
+def file_digest(path: Path, file: RemoteFile) -> str:
     """Sha256 of the bytes, or git's id of a blob, whichever the hub announced."""
     if len(file.digest) == 64:
         found = hashlib.sha256()

@@ -37,13 +37,14 @@ class BrokenOffError(NetworkError):
 
 @dataclass(frozen=True)
 class Hub:
-    """A hub to fetch from: its address, the cache on this disk, and the value of the authorization
-    header, if any.
+    """A hub to fetch from: its address, the cache on this disk, the value of the authorization
+    header, if any, and the kind of answer that is asked for.
     """
 
     endpoint: str
     cache: Path
     authorization: str | None = field(default=None, repr=False)
+    accept: str = "*/*"
 
     def __post_init__(self) -> None:
         try:
@@ -68,7 +69,7 @@ def get(hub: Hub, url: str, where: str, offset: int = 0) -> Iterator[Any]:
     """
     try:
         for _ in range(MAX_HOPS):
-            headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
+            headers = {"User-Agent": AGENT, "Accept-Encoding": "identity", "Accept": hub.accept}
             if hub.authorization and origin(url) == origin(hub.endpoint):
                 headers["Authorization"] = hub.authorization
             if offset:
@@ -129,7 +130,7 @@ def next_address(hub: Hub, url: str, location: str, where: str) -> str:
         target = urljoin(url, location)
         scheme, host, _ = origin(target)
         downgrade = urlsplit(url).scheme == "https" and scheme != "https"
-        inward = _is_private(host) and not _is_private(origin(hub.endpoint)[1])
+        inward = is_private(host) and not is_private(origin(hub.endpoint)[1])
         if not location or scheme not in PORTS or not host or "@" in urlsplit(target).netloc:
             raise ValueError
     except ValueError as error:
@@ -141,7 +142,8 @@ def next_address(hub: Hub, url: str, location: str, where: str) -> str:
     return target
 
 
-def _is_private(host: str) -> bool:
+def is_private(host: str) -> bool:
+    """Whether a host is, or has, an address that is not open to the world."""
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:

@@ -13,9 +13,9 @@ from typing import Any
 
 from h2q.core.errors import SourceError
 from h2q.core.events import Progress, ProgressListener, silent
+from h2q.core.model_name import OllamaName
 from h2q.core.safetensors_header import parse_json
 from h2q.sources.ollama_files import find_blob, pull_again, read_blob, read_manifest
-from h2q.sources.ollama_name import OllamaName
 
 HASHED_BYTES = 4 << 20
 IMAGE = "application/vnd.ollama.image."
@@ -98,19 +98,12 @@ def read_model(store: Path, path: Path) -> OllamaModel:
     texts: dict[str, list[str]] = {}
     models: list[dict[str, Any]] = []
     for layer in layers:
-        media = str(layer.get("mediaType"))
-        kind = media.removeprefix(IMAGE) if media.startswith(IMAGE) else ""
-        if kind in UNSUPPORTED:
-            raise SourceError(f"The model {UNSUPPORTED[kind]}.", where=str(name), fix=GGUF_ONLY)
+        kind = require_kind(str(layer.get("mediaType")), str(name))
         if kind == "model":
             models.append(layer)
         elif kind in TEXTS:
             data = read_blob(store, layer, str(name))
             texts.setdefault(kind, []).append(_text(data, kind, name))
-        elif kind not in IGNORED:
-            raise SourceError(
-                f"The layer type {media[:80]!r} is not known to this version.", where=str(name)
-            )
     if len(models) != 1:
         raise SourceError(
             f"The model has {len(models)} files of weights.", where=str(name), fix=GGUF_ONLY
@@ -130,6 +123,18 @@ def read_model(store: Path, path: Path) -> OllamaModel:
         renderer=_name(config, "renderer"),
         parser=_name(config, "parser"),
     )
+
+
+def require_kind(media: str, where: str) -> str:
+    """What a layer of this media type is. Raises SourceError for what this version cannot use."""
+    kind = media.removeprefix(IMAGE) if media.startswith(IMAGE) else ""
+    if kind in UNSUPPORTED:
+        raise SourceError(f"The model {UNSUPPORTED[kind]}.", where=where, fix=GGUF_ONLY)
+    if kind not in TEXTS and kind not in IGNORED and kind != "model":
+        raise SourceError(
+            f"The layer type {media[:80]!r} is not known to this version.", where=where
+        )
+    return kind
 
 
 def _config(store: Path, entry: object, name: OllamaName) -> dict[str, Any]:

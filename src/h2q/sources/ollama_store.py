@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from h2q.core.errors import SourceError
+from h2q.core.model_name import OllamaName, parse_name
 from h2q.sources.ollama_files import read_manifest
 from h2q.sources.ollama_model import OllamaModel, read_model
-from h2q.sources.ollama_name import OllamaName, parse_name
 
 SERVICE_STORE = Path("/usr/share/ollama/.ollama/models")
 MAX_LISTED = 10_000

@@ -114,6 +114,10 @@ class Tokenizer:
         found: int | None = self._tokenizer.token_to_id(text)
         return found
 
+    def token_name(self, token: int) -> str:
+        """The name of one token, "" where there is none."""
+        return self._tokenizer.id_to_token(token) or ""
+
     def to_json(self) -> str:
         """The text of a tokenizer.json that means the same."""
         text: str = self._tokenizer.to_str()

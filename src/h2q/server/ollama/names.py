@@ -30,7 +30,7 @@ def card_of(request: Request, name: str, empty: Refusal | None = None) -> ModelC
 
 def plain(name: str) -> str:
     """A name without the word for where its model is to run. Raises Refusal (400)."""
-    from h2q.sources.ollama_name import parse_name
+    from h2q.core.model_name import parse_name
 
     if name.endswith((LOCAL + CLOUD, CLOUD + LOCAL)):
         raise Refusal(400, "use either :local or :cloud, not both")

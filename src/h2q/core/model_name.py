@@ -1,5 +1,5 @@
-"""Names of models in an Ollama store: [host/][namespace/]model[:tag], each part checked before it
-becomes part of a path.
+"""Names of models as Ollama writes them: [host/][namespace/]model[:tag], each part checked before
+it becomes part of a path.
 """
 
 from __future__ import annotations

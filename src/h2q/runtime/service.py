@@ -1,0 +1,294 @@
+"""A model that answers: one thread runs its scheduler, any thread asks.
+
+Between two steps the thread takes what came in meanwhile: asks, ends of asks, texts to embed,
+wishes; and lets the model switch planes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+from h2q.codec.pages import PAGE
+from h2q.core.asks import Ask, EmbedAsk, Embeddings
+from h2q.core.errors import H2QError, ResourceError, UsageError
+from h2q.core.events import TokenEvent
+from h2q.engine.page_pool import PagePool
+from h2q.engine.requests import Said
+from h2q.engine.scheduler import STEP_ROWS, Scheduler
+from h2q.runtime.answer import Answer, Reader
+from h2q.runtime.asking import Asking, Prepared
+from h2q.runtime.loading import Loaded, Started
+from h2q.runtime.state import state_of
+from h2q.runtime.worker import Control, Order, WorkerState
+
+Work = Callable[[], None]
+ENDED = "The model was stopped."
+
+
+class Service:
+    """A started model with its cache. `hook`, when set, is called after every step whose events
+    were told. Raises what loading raises; every answer's errors go to its reader alone.
+    """
+
+    def __init__(self, order: Order, started: Started | None = None) -> None:
+        self.order = order
+        self.started: Started = Loaded(order) if started is None else started
+        spec = self.started.model.spec
+        pages = -(-(order.context or spec.max_position_embeddings) // PAGE)
+        self.pool = PagePool(spec, pages, order.cache)
+        rows = max(STEP_ROWS, order.streams)
+        self.scheduler = Scheduler(
+            self.started.model, self.pool, order.streams, rows, self.started.drafter
+        )
+        self.asking = Asking(self.started, self.pool, order.template)
+        self.hook: Work | None = None
+        self.prefix_hits = 0
+        self._epochs = itertools.count()
+        self._answers: dict[int, Answer] = {}
+        self._held: deque[tuple[int | None, Prepared]] = deque()  # may wait for other planes
+        self._pinned_by: set[Answer] = set()
+        self._pin: int | None = None  # as wished by who looks after the model
+        self._mail: deque[Work] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._new_root()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    def submit(self, ask: Ask, reader: Reader) -> Work:
+        """Begin an answer; what it returns ends it, within one step. Raises what preparing the
+        ask raises.
+        """
+        prepared = self.asking.prepare(ask, reader)
+        self._post(lambda: self._hold(ask.planes, prepared))
+        return lambda: self._post(lambda: self._cancel(prepared.answer))
+
+    def generate(self, ask: Ask) -> Iterator[TokenEvent]:
+        """Answer an ask in the calling thread's time; closing the iterator ends it."""
+        queue: SimpleQueue[TokenEvent | H2QError] = SimpleQueue()
+
+        def read(events: list[TokenEvent], error: H2QError | None) -> None:
+            for event in events:
+                queue.put(event)
+            if error is not None:
+                queue.put(error)
+
+        cancel = self.submit(ask, read)
+        try:
+            while True:
+                found = queue.get()
+                if isinstance(found, H2QError):
+                    raise found
+                yield found
+                if found.finish:
+                    return
+        finally:
+            cancel()
+
+    def embed(self, ask: EmbedAsk) -> Embeddings:
+        """Waits for its turn between steps, one text at a time."""
+        from h2q.engine.embedding import embed
+
+        texts = [self._embedded(text, ask) for text in ask.texts]
+        rows = []
+        for text in texts:
+            work = lambda text=text: embed(  # noqa: E731
+                self.started.model, [text], kind=self.pool.kind, normalize=ask.normalize
+            ).tobytes()
+            rows.append(self._called(work))
+        width = self.started.model.spec.hidden_size
+        return Embeddings(b"".join(rows), width, sum(map(len, texts)))
+
+    def _embedded(self, text: str, ask: EmbedAsk) -> tuple[int, ...]:
+        prompt = Ask(prompt=text, raw=True, truncate=ask.truncate)
+        context = self.started.model.spec.max_position_embeddings
+        return self.asking.prompter.prompt(prompt, min(ask.context or context, context)).tokens
+
+    def count(self, ask: Ask) -> int:
+        """Tokens of a prompt, however long."""
+        return len(self.asking.prompter.prompt(ask).tokens)
+
+    def control(self, control: Control) -> WorkerState:
+        """Fulfil a wish; it holds from the next step on."""
+        started, wish = self.started, control.wish
+        if wish == "pin":
+            started.pin(control.planes)
+            self._pin = control.planes
+        elif wish == "refine":
+            started.refine()
+        elif wish == "drop":
+            started.drop()
+        elif wish == "forget":
+            self._post(self._new_root)
+        elif wish != "status":
+            raise UsageError(
+                f"There is no wish {wish!r}.", fix="status, pin, refine, drop, forget."
+            )
+        self._post(lambda: None)
+        return self.state()
+
+    def state(self) -> WorkerState:
+        """Of now, from any thread; figures of two neighbouring steps may meet."""
+        return state_of(self)
+
+    @property
+    def waiting(self) -> int:
+        """Answers that have not begun."""
+        return self.scheduler.waiting + len(self._held)
+
+    def close(self) -> None:
+        """End all answers with an error and give everything back; returns when that is done."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _called(self, work: Callable[[], bytes]) -> bytes:
+        """Do work in the model's thread and wait for it."""
+        done: SimpleQueue[bytes | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                done.put(ResourceError(ENDED) if self._closing else work())
+            except Exception as error:
+                done.put(error)
+
+        self._post(run)
+        found = done.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _post(self, work: Work) -> None:
+        with self._wake:
+            if not self._closing or self._thread.is_alive():
+                self._mail.append(work)
+                self._wake.notify()
+                return
+        work()  # nobody else will: it finds the model closed
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._mail or self._closing or self.scheduler.busy or self._held):
+                    self._wake.wait()
+                if self._closing:
+                    break
+                mail, self._mail = self._mail, deque()
+            for work in mail:
+                work()
+            try:
+                self._step()
+            except H2QError as error:
+                self._fail(error)
+            except Exception as error:  # a fault of ours must not silence whoever waits
+                traceback.print_exc(file=sys.stderr)
+                self._fail(H2QError(f"The model failed: {type(error).__name__}: {error}"))
+        self._fail(ResourceError(ENDED))
+        with self._wake:
+            mail, self._mail = self._mail, deque()
+        for work in mail:
+            work()
+        self.started.close()
+
+    def _step(self) -> None:
+        self._release()
+        if self.started.between_steps():
+            self._new_root()
+        if not self.scheduler.busy:
+            return
+        now = time.perf_counter()
+        said = self.scheduler.step()
+        self._note_begun(now, said)
+        events: dict[int, list[TokenEvent]] = {}
+        for one in said:
+            answer = self._answers.get(one.stream)
+            if answer is None:
+                continue
+            try:
+                events.setdefault(one.stream, []).extend(answer.hear(one, self.started.planes))
+            except H2QError as error:
+                self._forget(one.stream)
+                answer.reader(events.pop(one.stream, []), error)
+        for stream, found in events.items():
+            answer = self._answers[stream]
+            if answer.done:
+                self._forget(stream)
+            answer.reader(found, None)
+        if self.hook is not None and said:
+            self.hook()
+
+    def _note_begun(self, now: float, said: list[Said]) -> None:
+        for stream in {*self.scheduler.running, *(one.stream for one in said)}:
+            answer = self._answers.get(stream)
+            if answer is not None and answer.begun is None:
+                answer.begun = now
+        for one in said:
+            self.prefix_hits += one.index == 0 and one.token >= 0 and one.prefix > 0
+
+    def _new_root(self) -> None:
+        """Keys and values of other planes must not be found."""
+        told = f"{self.started.fingerprint} {self.started.planes} {next(self._epochs)}"
+        self.pool.root = hashlib.blake2b(told.encode(), digest_size=16).digest()
+
+    def _hold(self, planes: int | None, prepared: Prepared) -> None:
+        if self._closing:
+            prepared.answer.reader([], ResourceError(ENDED))
+        else:
+            self._held.append((planes, prepared))
+
+    def _release(self) -> None:
+        """Let asks begin in order. One for other planes than are in force waits, with all behind
+        it, until the model is idle.
+        """
+        while self._held:
+            planes, prepared = self._held[0]
+            if planes is not None and planes != self.started.planes and self.scheduler.busy:
+                return
+            self._held.popleft()
+            answer = prepared.answer
+            if answer.done:
+                continue
+            if planes is not None:
+                self.started.pin(planes)
+                if self.started.between_steps():
+                    self._new_root()
+                self._pinned_by.add(answer)
+            try:
+                self._answers[self.scheduler.add(prepared.request)] = answer
+            except H2QError as error:
+                self._let_go(answer)
+                answer.reader([], error)
+
+    def _cancel(self, answer: Answer) -> None:
+        answer.done = True
+        for stream, one in list(self._answers.items()):
+            if one is answer:
+                self._forget(stream)
+
+    def _forget(self, stream: int) -> None:
+        self.scheduler.cancel(stream)
+        self._let_go(self._answers.pop(stream))
+
+    def _let_go(self, answer: Answer) -> None:
+        if answer in self._pinned_by:
+            self._pinned_by.discard(answer)
+            if not self._pinned_by:
+                self.started.pin(self._pin)
+
+    def _fail(self, error: H2QError) -> None:
+        answers = list(self._answers.values()) + [prepared.answer for _, prepared in self._held]
+        for stream in list(self._answers):
+            self._forget(stream)
+        self._held.clear()
+        for answer in answers:
+            answer.reader([], error)
