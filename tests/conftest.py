@@ -18,6 +18,7 @@ from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.sources import Source, open_source
 from hub_server import HubServer, serving
+from scripted_server import Running, running
 
 if TYPE_CHECKING:
     from h2q.sources.hub_wire import Hub
@@ -101,3 +102,21 @@ def hub(server: HubServer, tmp_path: Path) -> Hub:
     from h2q.sources.hub_wire import Hub
 
     return Hub(server.address, tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def scripted_server() -> Iterator[Running]:
+    """A server over the scripted engine, one for a whole module."""
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def scripted(scripted_server: Running) -> Iterator[Running]:
+    """The same server; its script and what it remembers are put back."""
+    worker, kept = scripted_server.house.worker, scripted_server.house.kept
+    script, asks = worker.script, len(worker.asks)
+    yield scripted_server
+    worker.script = script
+    del worker.asks[asks:]
+    kept.clear()
