@@ -1,4 +1,4 @@
-"""A whole layer in one call: the twin's bits, and those of its operations one by one."""
+"""Whole layers in one call: the twin's bits, and those of its operations one by one."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def random_layer(draw: np.random.Generator, kv: int, groups: int, **more: Any) -
     assert first is not None
     assert second is not None
     return kernels.LayerOperands(
+        name="layer",
         turns=[rotation(7, size) for size in (width, queries, width, inner)],
         stacks=[kernels.PlaneStack(random_stack(draw, (2, 1), *shape)) for shape in shapes],
         biases=[vector(rows, optional) for rows, _ in shapes],
@@ -57,6 +58,12 @@ def random_layer(draw: np.random.Generator, kv: int, groups: int, **more: Any) -
     )
 
 
+def stacked(pages: list[Pages], layer: Any, turned: int = 0) -> kernels.StackedLayers:
+    """The same layer over and over, each with pages of its own."""
+    turns = np.full(len(pages), 0 if turned else -1, np.int32)
+    return kernels.StackedLayers([layer] * len(pages), pages, turns)
+
+
 def place(rows: int) -> kernels.StepRows:
     return kernels.StepRows(
         slots=np.array([5 * PAGE + 3, 2 * PAGE, 2 * PAGE + 1][:rows]),
@@ -71,6 +78,7 @@ def place(rows: int) -> kernels.StepRows:
     kv=st.integers(1, 2),
     groups=st.integers(1, 3),
     rows=st.integers(1, 3),
+    count=st.integers(1, 3),
     turned=st.sampled_from([0, 8, HEAD]),
     optional=st.booleans(),
     act=st.sampled_from(["silu", "gelu_pytorch_tanh"]),
@@ -82,6 +90,7 @@ def test_the_twins_bits(
     kv: int,
     groups: int,
     rows: int,
+    count: int,
     turned: int,
     optional: bool,
     act: str,
@@ -95,15 +104,14 @@ def test_the_twins_bits(
         draw, kv, groups, optional=optional, act=act, multiplier=multiplier, rule=rule
     )
     x = normal(draw, rows, 96)
-    angles = draw.uniform(0, 6, (rows, turned // 2)) if turned else None
-    cos = None if angles is None else np.cos(angles).astype(np.float32)
-    sin = None if angles is None else np.sin(angles).astype(np.float32)
+    turns = draw.uniform(0, 6, (rows, turned // 2))
+    angles = [np.cos(turns).astype(np.float32), np.sin(turns).astype(np.float32)]
     found = {}
     for path in [kernels.NUMPY, *NATIVE]:
-        pages = Pages.allocate(6, kv, HEAD, HEAD)
+        pages = [Pages.allocate(6, kv, HEAD, HEAD) for _ in range(count)]
         with kernels.using(path):
-            out = kernels.run_layer(replace(layer), x, pages, cos, sin, place(rows))
-        found[path] = out, pages.keys, pages.values
+            out = kernels.run_layers(stacked(pages, replace(layer), turned), x, angles, place(rows))
+        found[path] = out, *(array for one in pages for array in (one.keys, one.values))
     for path in NATIVE:
         for mine, twins in zip(found[path], found[kernels.NUMPY], strict=True):
             np.testing.assert_array_equal(mine, twins, path)
@@ -123,7 +131,7 @@ def test_a_value_that_is_not_finite_is_named(path: str) -> None:
     pages = Pages.allocate(6, 1, HEAD, HEAD)
     x = np.full((1, 96), np.nan, np.float32)
     with kernels.using(path), pytest.raises(KernelError, match="not a finite number"):
-        kernels.run_layer(layer, x, pages, None, None, place(1))
+        kernels.run_layers(stacked([pages], layer), x, [], place(1))
 
 
 @pytest.mark.skipif(not NATIVE, reason="the extension is not there")
@@ -145,7 +153,7 @@ def test_what_does_not_fit_is_refused(wrong: str) -> None:
     elif wrong != "pages":
         where = replace(where, **{wrong: getattr(where, wrong) + 1000})
     with kernels.using(NATIVE[0]), pytest.raises(KernelError):
-        kernels.run_layer(layer, x, pages, None, None, where)
+        kernels.run_layers(stacked([pages], layer), x, [], where)
 
 
 def test_a_model_gives_the_bits_of_its_operations(seed_crystal: Crystal) -> None:

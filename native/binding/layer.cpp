@@ -1,9 +1,11 @@
 // A decoder layer, held and looked at once; and one step through it.
 #include "layer.hpp"
 
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "prepared.hpp"
 
@@ -64,32 +66,59 @@ struct Layer {
   }
 };
 
-int run_layer(const Layer& layer, const Pages& pages, In<float, 2> x, std::optional<In<float, 2>> cos,
-              std::optional<In<float, 2>> sin, In<int64_t, 1> slots, In<int32_t, 2> tables, In<int32_t, 1> streams,
-              In<int32_t, 1> seen, Array<float, 2> out) {
+// turns: for every layer which of the angles (cos, sin, one after the other) turn it, or -1. Returns the first layer's
+// fault, and which layer it is.
+std::pair<int, int> run_layers(nb::list layers, nb::list pages, In<int32_t, 1> turns, In<float, 2> x,
+                               std::vector<In<float, 2>> angles, In<int64_t, 1> slots, In<int32_t, 2> tables,
+                               In<int32_t, 1> streams, In<int32_t, 1> seen, Array<float, 2> out) {
   Borders at;
-  const auto& l = layer.view;
-  const auto& p = pages.view;
-  const int rows = size(x, 0);
-  require(size(x, 1) == l.width && size(out, 0) == rows && size(out, 1) == l.width, "the stream does not fit the layer");
-  require(p.kv_heads == l.kv_heads && p.key_dim == l.head_dim && p.value_dim == l.head_dim,
-          "the pages do not fit the layer");
+  const int rows = size(x, 0), width = size(x, 1), count = static_cast<int>(layers.size());
+  require(count > 0 && static_cast<int>(pages.size()) == count && size(turns, 0) == count,
+          "there are not pages and a turn for every layer");
+  require(size(out, 0) == rows && size(out, 1) == width, "the output does not fit the stream");
   require(size(slots, 0) == rows && size(streams, 0) == rows && size(seen, 0) == rows,
           "there is not one slot, one stream and one end for every row");
-  require(cos.has_value() == sin.has_value(), "there is a cosine for every sine");
-  h2q::StepView step{cos ? at(*cos) : nullptr, sin ? at(*sin) : nullptr, at(slots), at(tables), at(streams), at(seen),
-                     rows, cos ? 2 * size(*cos, 1) : 0, size(tables, 1)};
-  if (cos)
-    require(size(*cos, 0) == rows && size(*sin, 0) == rows && size(*sin, 1) == size(*cos, 1) &&
-                step.turned <= l.head_dim,
-            "the angles do not fit the layer");
-  require_slots(p, step.slots, rows);
-  require_tables(p, step.tables, size(tables, 0), step.most_pages, step.streams, step.seen, rows, l.window);
+  require(angles.size() % 2 == 0, "there is a cosine for every sine");
+  std::vector<const float*> tables_of_angles;
+  for (const auto& table : angles) tables_of_angles.push_back(at(table));
+  const int64_t* where = at(slots);
+  const int32_t *table = at(tables), *stream = at(streams), *ends = at(seen), *turned = at(turns);
+  std::vector<const h2q::LayerView*> views;
+  std::vector<const h2q::PagesView*> kept;
+  std::vector<h2q::StepView> steps;
+  for (int i = 0; i < count; ++i) {
+    const auto& l = nb::cast<const Layer&>(layers[static_cast<size_t>(i)]).view;
+    const auto& p = nb::cast<const Pages&>(pages[static_cast<size_t>(i)]).view;
+    require(l.width == width, "the stream does not fit the layer");
+    require(p.kv_heads == l.kv_heads && p.key_dim == l.head_dim && p.value_dim == l.head_dim,
+            "the pages do not fit the layer");
+    h2q::StepView step{nullptr, nullptr, where, table, stream, ends, rows, 0, size(tables, 1)};
+    if (turned[i] >= 0) {
+      const size_t pair = 2 * static_cast<size_t>(turned[i]);
+      require(pair < angles.size(), "a layer is turned by angles that are not there");
+      const auto &cos = angles[pair], &sin = angles[pair + 1];
+      step.cos = tables_of_angles[pair], step.sin = tables_of_angles[pair + 1], step.turned = 2 * size(cos, 1);
+      require(size(cos, 0) == rows && size(sin, 0) == rows && size(sin, 1) == size(cos, 1) && step.turned <= l.head_dim,
+              "the angles do not fit the layer");
+    }
+    require_slots(p, where, rows);
+    require_tables(p, table, size(tables, 0), step.most_pages, stream, ends, rows, l.window);
+    views.push_back(&l), kept.push_back(&p), steps.push_back(step);
+  }
   const float* from = at(x);
   float* to = out.data();
   require(from + x.size() <= to || to + out.size() <= from, "a layer cannot write where it reads");
   nb::gil_scoped_release release;
-  return static_cast<int>(h2q::run_layer(l, p, step, from, to));
+  thread_local std::vector<float> spare;
+  if (spare.size() < out.size()) spare.resize(out.size());
+  for (int i = 0; i < count; ++i) {
+    float* next = (count - i) % 2 == 1 ? to : spare.data();  // the last writes the output
+    const auto fault = h2q::run_layer(*views[static_cast<size_t>(i)], *kept[static_cast<size_t>(i)],
+                                      steps[static_cast<size_t>(i)], from, next);
+    if (fault != h2q::Fault::none) return {i, static_cast<int>(fault)};
+    from = next;
+  }
+  return {0, 0};
 }
 
 }  // namespace
@@ -97,6 +126,5 @@ int run_layer(const Layer& layer, const Pages& pages, In<float, 2> x, std::optio
 void bind_layer(nb::module_& m) {
   nb::class_<Layer>(m, "Layer")
       .def(nb::init<nb::list, nb::list, nb::list, int, int, int, float, float, int, float, float, bool>());
-  m.def("run_layer", &run_layer, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  m.def("run_layers", &run_layers);
 }

@@ -8,7 +8,6 @@ tokens: growing and measuring models that do not fit into memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -21,8 +20,6 @@ from h2q.engine.latent import LatentAttention
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
 from h2q.engine.projections import Apply, FloatArray, Matrices, Observer
-from h2q.engine.rows import Rows
-from h2q.engine.whole import Whole
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,6 @@ class Layer:
     def matrices(self) -> list[Matrices]:
         """All that may be exchanged."""
         return [*self.attention.matrices(), *self.mlp.matrices()]
-
-    @cached_property
-    def whole(self) -> Whole | None:
-        """The layer as one operation, where it has that form."""
-        return Whole.of(self)
 
 
 def entering(spec: ModelSpec, rows: FloatArray) -> FloatArray:
@@ -78,8 +70,6 @@ def run_layer(
     """The stream after the block: float32 (rows, width) to the same, keys and values kept in `slot`
     of the cache. `observer` is shown (`reads` name, input) of every projection.
     """
-    if observer is None and isinstance(cache, Rows) and layer.whole is not None:
-        return layer.whole(spec, x, cache, slot, positions)
     apply = Apply(observer)
     normed = kernels.rms_norm(x, layer.input_norm, spec.rms_norm_eps)
     found = layer.attention(spec, normed, cache, slot, positions, apply)

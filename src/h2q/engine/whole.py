@@ -1,85 +1,60 @@
-"""A layer as one operation: the plain form of most families, planes in all seven matrices."""
+"""All layers as one operation: the plain form of most families, planes in all seven matrices."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import is_
+
+import numpy as np
 
 from h2q import kernels
-from h2q.core.errors import KernelError
-from h2q.core.specs import ModelSpec
+from h2q.codec.pages import Pages
+from h2q.core.specs import SLIDING, ModelSpec
+from h2q.engine.block import Layer
 from h2q.engine.heads import Attention
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
 from h2q.engine.projections import FloatArray, PlaneProjection
 from h2q.engine.rows import Rows
 
-if TYPE_CHECKING:
-    from h2q.engine.block import Layer
-
 NONE3 = (None, None, None)
+MATRICES = [3, 1, 2, 1]  # that read one input: q/k/v, o, gate/up, down
 
 
-class Whole:
-    """Runs a layer for rows over pages, to the same bits as its operations one by one."""
+@dataclass(frozen=True)
+class Plain:
+    """A layer of the plain form."""
 
-    def __init__(
-        self, layer: Layer, attention: Attention, mlp: GatedMLP, matrices: list[PlaneProjection]
-    ) -> None:
-        self._layer, self._attention, self._mlp, self._matrices = layer, attention, mlp, matrices
-        self._made: tuple[tuple[kernels.PlaneStack, ...], ...] = ()
-        self._operands: kernels.LayerOperands | None = None
+    layer: Layer
+    attention: Attention
+    mlp: GatedMLP
+    matrices: tuple[PlaneProjection, ...]
 
     @classmethod
-    def of(cls, layer: Layer) -> Whole | None:
-        """None for a layer of another form: experts, a latent, matrices that are not planes."""
+    def of(cls, layer: Layer) -> Plain | None:
+        """None for another form: experts, a latent, matrices that are not planes."""
         attention, mlp = layer.attention, layer.mlp
         if not isinstance(attention, Attention) or not isinstance(mlp, GatedMLP):
             return None
-        matrices = [
-            matrix
-            for matrix in (attention.qkv, attention.o, mlp.gate_up, mlp.down)
-            if isinstance(matrix, PlaneProjection)
-        ]
-        if [len(matrix.names) for matrix in matrices] != [3, 1, 2, 1]:
+        together = (attention.qkv, attention.o, mlp.gate_up, mlp.down)
+        matrices = tuple(one for one in together if isinstance(one, PlaneProjection))
+        if [len(matrix.names) for matrix in matrices] != MATRICES:
             return None
         return cls(layer, attention, mlp, matrices)
 
-    def __call__(
-        self, spec: ModelSpec, x: FloatArray, rows: Rows, slot: int, positions: Positions
-    ) -> FloatArray:
-        """See run_layer. Raises KernelError when a value is not finite."""
-        mine = positions.of_layer(spec, self._attention.index)
-        cos, sin = (None, None) if mine is None else (mine.cos, mine.sin)
-        operands = self._current(spec)
-        try:
-            return kernels.run_layer(operands, x, rows.pool.layers[slot], cos, sin, rows.where)
-        except KernelError as error:
-            raise error.at(self._layer.name) from error
-
-    def _current(self, spec: ModelSpec) -> kernels.LayerOperands:
-        operands = self._operands
-        if operands is not None:
-            for matrix, stacks in zip(self._matrices, self._made, strict=True):
-                if matrix.stacks is not stacks:
-                    break
-            else:
-                return operands
-        self._made = tuple(matrix.stacks for matrix in self._matrices)
-        self._operands = self._read(spec, self._made)
-        return self._operands
-
-    def _read(
-        self, spec: ModelSpec, made: tuple[tuple[kernels.PlaneStack, ...], ...]
-    ) -> kernels.LayerOperands:
-        layer, attention, mlp = self._layer, self._attention, self._mlp
+    def operands(self, spec: ModelSpec) -> kernels.LayerOperands:
+        """With the planes it has now."""
+        layer, attention, mlp = self.layer, self.attention, self.mlp
         return kernels.LayerOperands(
-            turns=tuple(matrix.rotation for matrix in self._matrices),
-            stacks=[stack for stacks in made for stack in stacks],
-            biases=(
+            name=layer.name,
+            turns=[matrix.rotation for matrix in self.matrices],
+            stacks=[stack for matrix in self.matrices for stack in matrix.stacks],
+            biases=[
                 *(attention.biases or NONE3),
                 *(attention.o_bias or NONE3[:1]),
                 *(mlp.biases or NONE3),
-            ),
+            ],
             input_norm=layer.input_norm,
             post_norm=layer.post_norm,
             q_norm=attention.q_norm,
@@ -94,3 +69,45 @@ class Whole:
             multiplier=spec.residual_multiplier,
             act=mlp.act,
         )
+
+
+class Whole:
+    """Runs the layers of a model for rows over pages, to the same bits as one operation after the
+    other would.
+    """
+
+    def __init__(self, spec: ModelSpec, layers: Sequence[Plain]) -> None:
+        self._spec, self._layers = spec, layers
+        self._matrices = [matrix for plain in layers for matrix in plain.matrices]
+        self._turns = np.array([_turn(spec, plain.attention.index) for plain in layers], np.int32)
+        self._held: list[object] = []  # what the operands were made of
+        self._stacked: kernels.StackedLayers | None = None
+
+    @classmethod
+    def of(cls, spec: ModelSpec, layers: Sequence[Layer]) -> Whole | None:
+        """None where a layer is of another form."""
+        plain = [found for found in map(Plain.of, layers) if found is not None]
+        return cls(spec, plain) if plain and len(plain) == len(layers) else None
+
+    def __call__(self, x: FloatArray, rows: Rows, positions: Positions) -> FloatArray:
+        """See run_layer. Raises KernelError when a value is not finite."""
+        angles = [positions.cos, positions.sin]
+        if positions.local is not None:
+            angles += [positions.local.cos, positions.local.sin]
+        return kernels.run_layers(self._current(rows.pool.layers), x, angles, rows.where)
+
+    def _current(self, pages: Sequence[Pages]) -> kernels.StackedLayers:
+        held = [*(matrix.stacks for matrix in self._matrices), *pages]
+        same = len(held) == len(self._held) and all(map(is_, held, self._held))
+        if self._stacked is None or not same:
+            operands = [plain.operands(self._spec) for plain in self._layers]
+            self._stacked = kernels.StackedLayers(operands, pages, self._turns)
+            self._held = held
+        return self._stacked
+
+
+def _turn(spec: ModelSpec, layer: int) -> int:
+    """Which angles turn a layer: none, those of all, those of sliding layers."""
+    if layer in spec.no_rope_layers:
+        return -1
+    return int(bool(spec.rope_local_base_freq) and spec.layer_type(layer) == SLIDING)

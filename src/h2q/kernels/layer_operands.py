@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from h2q.codec.pages import Pages
 from h2q.core.attention import AttentionRule
 from h2q.geometry.rotation import Rotation
 from h2q.kernels.prepared import PlaneStack
@@ -24,6 +25,7 @@ class LayerOperands:
     "gelu_pytorch_tanh". `handles` belongs to the native operations.
     """
 
+    name: str
     turns: Sequence[Rotation]
     stacks: Sequence[PlaneStack]
     biases: Sequence[FloatArray | None]
@@ -40,6 +42,18 @@ class LayerOperands:
     eps: float
     multiplier: float
     act: str
+    handles: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class StackedLayers:
+    """Layers that run one after the other. turns: int32 (layers,), which of a step's angles turn
+    each, -1 for none.
+    """
+
+    layers: Sequence[LayerOperands]
+    pages: Sequence[Pages]
+    turns: npt.NDArray[np.int32]
     handles: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
 

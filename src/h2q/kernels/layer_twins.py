@@ -1,19 +1,34 @@
-"""The NumPy twin of a whole decoder layer: the twins of its operations, one after the other."""
+"""The NumPy twin of whole decoder layers: the twins of its operations, one after the other."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.pages import Pages
-from h2q.kernels.layer_operands import LayerOperands, StepRows
+from h2q.kernels.layer_operands import LayerOperands, StackedLayers, StepRows
 from h2q.kernels.paged_twins import store_attend
 from h2q.kernels.twins import geglu, project, rms_norm, rope, swiglu
 
 FloatArray = npt.NDArray[np.float32]
 
 
-def run_layer(
+def run_layers(
+    stacked: StackedLayers, x: FloatArray, angles: Sequence[FloatArray], rows: StepRows
+) -> FloatArray:
+    """The stream after all layers: float32 (rows, width) to the same. angles: cosines and sines,
+    float32 (rows, turned dimensions / 2), one after the other. Raises KernelError when a value is
+    not finite.
+    """
+    for layer, pages, turn in zip(stacked.layers, stacked.pages, stacked.turns, strict=True):
+        cos, sin = (None, None) if turn < 0 else (angles[2 * turn], angles[2 * turn + 1])
+        x = _run_layer(layer, x, pages, cos, sin, rows)
+    return x
+
+
+def _run_layer(
     layer: LayerOperands,
     x: FloatArray,
     pages: Pages,
@@ -21,10 +36,6 @@ def run_layer(
     sin: FloatArray | None,
     rows: StepRows,
 ) -> FloatArray:
-    """The stream after a layer: float32 (rows, width) to the same. cos, sin: float32 (rows, turned
-    dimensions / 2), None where nothing turns. Raises KernelError when a value is not finite.
-    """
-
     def answers(x: FloatArray, turn: int, first: int, last: int) -> list[FloatArray]:
         found = project(x, layer.turns[turn], layer.stacks[first:last])
         return [_plus(part, layer.biases[first + i]) for i, part in enumerate(found)]

@@ -1,16 +1,16 @@
-"""A whole decoder layer by the extension: same name, signature and bits as the twin."""
+"""Whole decoder layers by the extension: same name, signature and bits as the twin."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from h2q.codec.pages import Pages
 from h2q.core.errors import KernelError
 from h2q.kernels.extension import call, native
-from h2q.kernels.layer_operands import LayerOperands, StepRows
+from h2q.kernels.layer_operands import LayerOperands, StackedLayers, StepRows
 from h2q.kernels.native import handle_of, turn
 from h2q.kernels.native_pages import pages_of
 
@@ -26,25 +26,27 @@ FAULTS = (
 )
 
 
-def run_layer(
-    layer: LayerOperands,
-    x: FloatArray,
-    pages: Pages,
-    cos: FloatArray | None,
-    sin: FloatArray | None,
-    rows: StepRows,
+def run_layers(
+    stacked: StackedLayers, x: FloatArray, angles: Sequence[FloatArray], rows: StepRows
 ) -> FloatArray:
-    """See h2q.kernels.layer_twins.run_layer."""
-    handle = layer.handles[0] if layer.handles else _prepared(layer)
+    """See h2q.kernels.layer_twins.run_layers."""
+    if not stacked.handles:
+        stacked.handles.append([_prepared(layer) for layer in stacked.layers])
+        stacked.handles.append([pages_of(pages) for pages in stacked.pages])
     out = np.empty(x.shape, np.float32)
     places = (rows.slots, rows.tables, rows.streams, rows.seen)
-    fault = call(native.run_layer, handle, pages_of(pages), x, cos, sin, *places, out)
+    layer, fault = call(native.run_layers, *stacked.handles, stacked.turns, x, angles, *places, out)
     if fault:
-        raise KernelError(f"There is a value that is not a finite number in {FAULTS[fault]}.")
+        raise KernelError(
+            f"There is a value that is not a finite number in {FAULTS[fault]}.",
+            where=stacked.layers[layer].name,
+        )
     return out
 
 
 def _prepared(layer: LayerOperands) -> Any:
+    if layer.handles:
+        return layer.handles[0]
     norms = [layer.input_norm, layer.post_norm, layer.q_norm, layer.k_norm]
     norms += [layer.after_attention, layer.after_mlp]
     rule = layer.rule
