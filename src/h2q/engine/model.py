@@ -7,7 +7,7 @@ grouped or through a latent, a gated MLP or a choice of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,12 @@ class Model:
         self,
         spec: ModelSpec,
         embedding: Embedding,
-        layers: list[Layer],
+        layers: Sequence[Layer],
         norm: FloatArray,
         head: Projection,
     ) -> None:
-        self.spec, self.embedding, self.layers = spec, embedding, layers
+        self.spec, self.embedding = spec, embedding
+        self.layers: Sequence[Layer] = layers
         self.norm, self.head = norm, head
         self.observer: Observer | None = None
         self.hidden_observer: HiddenObserver | None = None
@@ -102,7 +103,7 @@ class Model:
         return leaving(self.spec, self.head(x)[0])
 
     def _whole(self) -> Whole | None:
-        if not self._looked:
+        if not self._looked and isinstance(self.layers, list):  # others may still be coming
             self._together, self._looked = Whole.of(self.spec, self.layers), True
         return self._together
 
