@@ -81,7 +81,7 @@ def test_a_worker_says_what_a_session_says(kind: type[Worker], seed_path: Path) 
         state = await worker.start(Order(str(seed_path)))
         try:
             assert (state.planes, state.running) == (session.planes, 0)
-            assert next(event.stage for event in state.timeline) == "open crystal"
+            assert next(event.stage for event in state.timeline) == "map"
             found = await asyncio.gather(*(said(worker, greedy(text, 24)) for text in prompts))
             assert list(found) == expected
             assert await worker.count(greedy()) == len(session.tokenizer.encode(STORY))

@@ -26,8 +26,9 @@ from h2q.engine.scheduler import STEP_ROWS, Scheduler
 from h2q.runtime.answer import Answer, Reader
 from h2q.runtime.asking import Asking, Prepared
 from h2q.runtime.embedding import embedded
-from h2q.runtime.loading import Loaded, Started
+from h2q.runtime.loading import Started
 from h2q.runtime.reading import Going, Work, events_of
+from h2q.runtime.staged import Staged
 from h2q.runtime.state import state_of
 from h2q.runtime.worker import AHEAD, ENDED, Control, Order, WorkerState
 
@@ -39,7 +40,7 @@ class Service:
 
     def __init__(self, order: Order, started: Started | None = None) -> None:
         self.order = order
-        self.started: Started = Loaded(order) if started is None else started
+        self.started: Started = Staged(order) if started is None else started
         spec = self.started.model.spec
         pages = -(-(order.context or spec.max_position_embeddings) // PAGE)
         self.pool = PagePool(spec, pages, order.cache)
@@ -61,6 +62,7 @@ class Service:
         self._new_root()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
+        self.started.wake = lambda: self._post(lambda: None)
 
     def submit(self, ask: Ask, reader: Reader) -> Going:
         """Begin an answer. Raises what preparing the ask raises."""
@@ -177,6 +179,8 @@ class Service:
         now = time.perf_counter()
         said = self.scheduler.step()
         self._note_begun(now, said)
+        if any(one.likelihood is not None for one in said):
+            self.started.spoke()
         events: dict[int, list[TokenEvent]] = {}
         for one in said:
             answer = self._answers.get(one.stream)
