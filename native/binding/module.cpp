@@ -22,6 +22,7 @@
 namespace nb = nanobind;
 
 void bind_encode(nb::module_& m);
+void bind_layer(nb::module_& m);
 void bind_pages(nb::module_& m);
 void bind_prepared(nb::module_& m);
 
@@ -242,6 +243,7 @@ NB_MODULE(_native, m) {
   m.def("repeat_dots", &h2q::repeat_dots, nb::call_guard<nb::gil_scoped_release>());
   m.def("synchronise", &h2q::synchronise, nb::call_guard<nb::gil_scoped_release>());
   bind_encode(m);
+  bind_layer(m);
   bind_pages(m);
   bind_prepared(m);
 }

@@ -254,10 +254,14 @@ def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
     """A crystal's network with its first `groups` refinement groups (0: base planes only; None:
     all).
     """
-    weights = PlaneWeights(
+    return build(crystal.spec, crystal_weights(crystal, groups))
+
+
+def crystal_weights(crystal: Crystal, groups: int | None = None) -> PlaneWeights:
+    """What load_crystal builds a model from."""
+    return PlaneWeights(
         lambda name: tuple(crystal.planes(name, groups)), crystal.raw, crystal.rotation_seed
     )
-    return build(crystal.spec, weights)
 
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:
