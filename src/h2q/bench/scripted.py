@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ CARD = ModelCard(
     capabilities=("completion", "tools", "insert", "embedding", "thinking"),
 )
 WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " crystal", ".")
+KEPT_TIMES = 1000  # moments of the last tokens
 
 
 @dataclass
@@ -51,7 +53,9 @@ class Script:
 
 @dataclass
 class ScriptedWorker:
-    """Answers from the script, remembers what it was asked and how many tokens it made."""
+    """Answers from the script, remembers what it was asked, how many tokens it made and when it
+    made the last of them.
+    """
 
     script: Script = field(default_factory=Script)
     asks: list[Ask] = field(default_factory=list)
@@ -59,6 +63,7 @@ class ScriptedWorker:
     closed: int = 0
     running: int = 0
     planes: int = 2
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
 
     async def start(self, order: Order) -> WorkerState:
         return self._state()
@@ -75,8 +80,10 @@ class ScriptedWorker:
                 if index == script.fail_after and script.error:
                     raise script.error
                 await asyncio.sleep(script.pause)
+                now = time.perf_counter()
                 self.made += 1
-                yield self._token(ask, index, time.perf_counter() - begun)
+                self.times.append(now)
+                yield self._token(ask, index, now - begun)
             finish = "length" if wanted < count else "stop"
             total = time.perf_counter() - begun
             stop = script.stop if finish == "stop" else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -36,8 +37,13 @@ def utc(nanoseconds: int | None = None) -> str:
     """A moment, now unless given, as RFC 3339 in UTC: up to nine digits, no zeros at the end."""
     moment = time.time_ns() if nanoseconds is None else nanoseconds
     seconds, rest = divmod(moment, 1_000_000_000)
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}{_fraction(rest)}Z"
+    return f"{_whole(seconds)}{_fraction(rest)}Z"
+
+
+@lru_cache(maxsize=16)
+def _whole(seconds: int) -> str:
+    """Many tokens come in one second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def local(seconds: float | None) -> str:
