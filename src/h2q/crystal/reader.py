@@ -132,8 +132,7 @@ class Crystal:
 
     def _scales(self, shard: int, name: str, count: int) -> npt.NDArray[np.uint16]:
         scales: npt.NDArray[np.uint16] = self._array(shard, name, "BF16", (count,)).view(np.uint16)
-        if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
-            raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
+        require_finite(scales, name)
         return scales
 
     def _mapped(self, shard: int) -> tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]:
@@ -145,6 +144,12 @@ class Crystal:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._maps[name] = np.frombuffer(mapped, np.uint8), entries
         return self._maps[name]
+
+
+def require_finite(scales: npt.NDArray[np.uint16], name: str) -> None:
+    """Raises CrystalError where one of the scales of a tensor, bfloat16 bits, is not finite."""
+    if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
+        raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
 
 
 def open_crystal(path: Path) -> Crystal:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from h2q.runtime.session import Session
-from h2q.runtime.staged import Staged
+from h2q.codec.pages import PAGE
+from h2q.runtime.session import Session, ring_pages
+from h2q.runtime.starting import start
 from h2q.runtime.worker import Order
 
 
@@ -25,12 +26,16 @@ class HotStartManager:
         ring: int = 0,
         ahead: int = 0,
         pin: int | None = None,
+        memory: int | None = None,
     ) -> Session:
         """A session that answers as soon as the base planes are there and gets better under way, up
         to the first `groups` refinement groups of a crystal (0: base planes alone; None: all).
 
         pin: exactly so many planes from the first token on, which repeats a text bit by bit. cache,
-        ring: see Session. ahead: tokens that the base planes draft; 0: none.
+        ring: see Session. ahead: tokens that the base planes draft; 0: none. memory: bytes that
+        this process may have resident; planes, context and rows are chosen to fit. Raises
+        ResourceError, with numbers, when nothing does.
         """
-        order = Order(str(path), groups=groups, cache=cache, draft=ahead)
-        return Session(Staged(order, pin), cache, ring)
+        context = (ring_pages(ring) + 1) * PAGE if ring else None
+        order = Order(str(path), memory, groups, cache, context, streams=1, draft=ahead)
+        return Session(start(order, pin), ring)

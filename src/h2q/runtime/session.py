@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from h2q.codec.pages import PAGE
 from h2q.core.events import StageEvent, TokenEvent
 from h2q.engine import Sampler
-from h2q.engine.page_pool import PagePool
 from h2q.engine.requests import Request, Said
-from h2q.engine.scheduler import STEP_ROWS, Scheduler
-from h2q.runtime.staged import Staged
+from h2q.engine.scheduler import Scheduler
+from h2q.runtime.loading import Started, cache_pages
 
 if TYPE_CHECKING:
     from h2q.text.stream import ByteStream, TextStream
@@ -41,18 +40,16 @@ class Session:
     """A started model with the pages of one stream. `timeline` tells how the start went,
     `scheduler` counts drafts.
 
-    cache: kind of pages (h2q.codec.pages). ring: positions to keep in constant memory, 0 for all
-    of the context. Raises UsageError for a ring that is too small or exceeds the context.
+    ring: positions to keep in constant memory, 0 for all of the context. Raises UsageError for a
+    ring that is too small or exceeds the context.
     """
 
-    def __init__(self, started: Staged, cache: str = "k8v8", ring: int = 0) -> None:
+    def __init__(self, started: Started, ring: int = 0) -> None:
         self.started, self.model, self.tokenizer = started, started.model, started.tokenizer
         self.statistics = Statistics()
         self.keep = ring_pages(ring)
-        spec = started.model.spec
-        count = self.keep + 1 if ring else -(-spec.max_position_embeddings // PAGE)
-        self.pool = PagePool(spec, count, cache)
-        self.scheduler = Scheduler(started.model, self.pool, 1, STEP_ROWS, started.drafter)
+        self.pool = cache_pages(started)
+        self.scheduler = Scheduler(started.model, self.pool, 1, started.rows, started.drafter)
 
     @property
     def planes(self) -> int:
@@ -62,6 +59,10 @@ class Session:
     @property
     def timeline(self) -> list[StageEvent]:
         return self.started.timeline
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.started.close()
 
     def stream(
         self, prompt: str, max_tokens: int = 256, sampler: Sampler | None = None
