@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from h2q.bench.mixtures import mixture
-from h2q.bench.random_crystal import write_random_crystal
+from h2q.bench.random_mixture import write_mixture
 from h2q.codec.planes import Plane
 from h2q.core.errors import CrystalError, ResourceError
 from h2q.core.mlp_tensors import is_expert
@@ -30,7 +30,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the system tells no 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("mixture") / "a.crystal"
-    write_random_crystal(target, mixture("trial"), (2, 1, 1), pool=POOL)
+    write_mixture(target, mixture("trial"), (2, 1, 1), pool=POOL)
     return target
 
 
@@ -164,7 +164,7 @@ def test_a_budget_below_one_expert_is_refused(path: Path) -> None:
 
 def test_damage_is_named_when_the_expert_is_first_used(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "b.crystal"
-    write_random_crystal(target, mixture("trial"), (2,), pool=POOL)
+    write_mixture(target, mixture("trial"), (2,), pool=POOL)
     crystal = open_crystal(target)
     entry = crystal.entries(0)["model.layers.1.mlp.experts.5.up_proj.weight.scales.0"]
     shard = target / "base.safetensors"

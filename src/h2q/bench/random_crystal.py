@@ -1,90 +1,100 @@
-"""Crystals of real shapes with random codes, written plane by plane from one pool of random bytes:
-speed and memory do not depend on what the codes say.
+"""A crystal of a real shape with random planes on the disk: how fast it starts does not depend on
+what its codes say.
 """
 
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from h2q.bench.materials import aligned
-from h2q.bench.random_model import REFINEMENT, scales
-from h2q.codec.constants import LANES
-from h2q.codec.layout import PanelLayout
-from h2q.codec.planes import Plane
-from h2q.core.architecture import coded, tensors
-from h2q.core.specs import ModelSpec, PlaneSpec
-from h2q.core.tensor_spec import TensorSpec
+from h2q.bench.random_model import SHAPES, RandomWeights
+from h2q.core.architecture import coded
+from h2q.core.specs import ModelSpec
 from h2q.crystal import CrystalWriter
 
-POOL = 256 << 20  # bytes of random codes; every plane takes its own from some place among them
+REFINEMENTS = 4  # shards that bring the second planes, first layers first
+BYTES = 256
+SPECIAL = ("<unk>", "<s>", "</s>")
 
 
-class Codes:
-    """Planes whose codes are a part of the pool."""
-
-    def __init__(self, pool: int = POOL, seed: int = 0) -> None:
-        self.draw = np.random.default_rng(seed)
-        self._pool = aligned(pool)
-        self._pool.view(np.uint64)[:] = self.draw.integers(0, 1 << 64, pool // 8, np.uint64)
-
-    def plane(self, spec: PlaneSpec, share: float) -> Plane:
-        """Random codes; scales that keep the size of what is multiplied, times `share`."""
-        layout = PanelLayout.of(spec)
-        size = layout.panels * layout.lines * LANES
-        lines = (len(self._pool) - size) // LANES
-        if lines < 0:
-            self._pool = np.tile(self._pool, -(-size // len(self._pool)))
-            lines = (len(self._pool) - size) // LANES
-        begin = int(self.draw.integers(0, lines + 1)) * LANES
-        codes = self._pool[begin : begin + size].reshape(layout.code_shape)
-        return Plane(spec, codes, scales(layout, share))
-
-
-def write_random_crystal(
-    target: Path,
-    spec: ModelSpec,
-    bits: tuple[int, ...] = (2,),
-    skew: float = 0.0,
-    seed: int = 0,
-    tokenizer: str | None = None,
-    pool: int = POOL,
-) -> None:
-    """A crystal at `target` whose parts all have planes of `bits`, one shard per plane. Routers are
-    Gaussian; with `skew` the row of the expert of rank r (another order in every layer) is made
-    r ** -skew times as long, so that few experts are chosen most. Raises what CrystalWriter raises.
+def write_random(target: Path, shape: str, refinements: int = REFINEMENTS) -> Path:
+    """A crystal with two planes of two bits at `target`, in place of what was there. Raises
+    ResourceError when the disk is full or refuses.
     """
-    codes = Codes(pool, seed)
-    with CrystalWriter(target, spec, seed) as writer:
-        for tensor in tensors(spec):
-            if not tensor.coded:
-                writer.add_raw(tensor.name, _raw(codes.draw, tensor, skew))
-        parts = coded(spec)
-        for part in parts:
-            stack = [
-                codes.plane(PlaneSpec(plane, *part.shape), REFINEMENT**index)
-                for index, plane in enumerate(bits)
-            ]
-            writer.add_planes(part.name, stack)
-        writer.rank([[(part.name, index) for part in parts] for index in range(1, len(bits))])
-        if tokenizer is not None:
-            writer.tokenizer(tokenizer)
+    spec = SHAPES[shape]
+    weights = RandomWeights(spec)
+    names = [part.name for part in coded(spec)]
+    with CrystalWriter(target, spec, rotation_seed=0, overwrite=True) as writer:
+        for name, norm in weights.norms.items():
+            writer.add_raw(name, norm)
+        for name in names:
+            writer.add_planes(name, list(weights.planes[name]))
+        size = -(-len(names) // refinements)
+        groups = [names[at : at + size] for at in range(0, len(names), size)]
+        writer.rank([[(name, 1) for name in group] for group in groups])
+        writer.tokenizer(tokenizer_json(spec))
+        writer.certificate({"format": 1, "random": True})
         writer.commit()
+    return target
 
 
-def _raw(draw: np.random.Generator, tensor: TensorSpec, skew: float) -> npt.NDArray[np.float32]:
-    if tensor.kind == "norm":
-        return np.ones(tensor.shape, np.float32)
-    if len(tensor.shape) == 1:
-        return np.zeros(tensor.shape, np.float32)
-    rows, cols = tensor.shape
-    values: npt.NDArray[np.float32] = draw.standard_normal((rows, cols), np.float32) * np.float32(
-        2 / math.sqrt(cols)
-    )
-    if skew and tensor.name.endswith(".gate.weight"):
-        ranks = 1.0 + draw.permutation(rows)
-        values *= (ranks**-skew).astype(np.float32)[:, None]
-    return values
+def tokenizer_json(spec: ModelSpec) -> str:
+    """Byte-pair merges enough to fill the vocabulary: what any text becomes, and as much to read as
+    a real one.
+    """
+    letters = _letters()
+    vocabulary = {name: index for index, name in enumerate((*SPECIAL, *letters))}
+    merges: list[list[str]] = []
+    stems = list(letters)
+    for first in stems:
+        for second in letters:
+            if len(vocabulary) >= spec.vocab_size:
+                break
+            if first + second not in vocabulary:
+                vocabulary[first + second] = len(vocabulary)
+                merges.append([first, second])
+    added = [
+        {
+            "id": vocabulary[name],
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for name in SPECIAL
+    ]
+    plain = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": vocabulary,
+        "merges": merges,
+    }
+    document = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {**plain, "use_regex": True},
+        "post_processor": None,
+        "decoder": {**plain, "use_regex": True},
+        "model": model,
+    }
+    return json.dumps(document)
+
+
+def _letters() -> list[str]:
+    """The letters that byte-level tokenizers write bytes in."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    other = [byte for byte in range(BYTES) if byte not in kept]
+    names = {byte: chr(byte) for byte in kept}
+    names |= {byte: chr(BYTES + index) for index, byte in enumerate(other)}
+    return [names[byte] for byte in range(BYTES)]

@@ -9,16 +9,15 @@ import contextlib
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-RANDOM, WILL_NEED, DONT_NEED, POPULATE_READ = 1, 3, 4, 22  # of madvise; the last is Linux's, 5.14
+from h2q.core import paging
+
 AROUND = 64 << 10  # with a page that is touched Linux maps those around it, to such borders
 PROBES, PROBE_BYTES, PROBE_SECONDS = 16, 2 << 20, 0.5
 
@@ -41,7 +40,7 @@ def stretches(
     """The pages that hold the spans (begin, end) of a mapped file; spans that touch are joined.
     data: uint8, all of the file.
     """
-    page, joined = mmap.PAGESIZE, list[list[int]]()
+    page, joined = paging.PAGE, list[list[int]]()
     for begin, end in sorted(spans):
         begin, end = begin // page * page, min(len(data), -(-end // page) * page)
         if joined and begin <= joined[-1][1]:
@@ -65,25 +64,22 @@ def byte_count(parts: Sequence[Stretch]) -> int:
 
 
 def at_random(parts: Iterable[Stretch]) -> None:
-    """Say that neighbours will not be wanted, so that none is read along."""
+    """See core.paging.at_random."""
     for part in parts:
-        _advise(part.data, RANDOM)
+        paging.at_random(part.data.ctypes.data, part.data.nbytes)
 
 
 def ask(parts: Iterable[Stretch]) -> None:
-    """Have the system read what it does not have yet, without waiting. Takes no memory of this
-    process.
-    """
+    """See core.paging.ask."""
     for part in parts:
-        _advise(part.data, WILL_NEED)
+        paging.ask(part.data.ctypes.data, part.data.nbytes)
 
 
 def bring(parts: Sequence[Stretch]) -> None:
     """Have all pages in this process's memory when this returns. Other threads go on meanwhile."""
     ask(parts)
     for part in parts:
-        if not _advise(part.data, POPULATE_READ):
-            int(part.data[:: mmap.PAGESIZE].sum())  # touches every page
+        paging.populate(part.data.ctypes.data, part.data.nbytes)
 
 
 def let_go(parts: Iterable[Stretch]) -> None:
@@ -91,18 +87,16 @@ def let_go(parts: Iterable[Stretch]) -> None:
     that somebody still needs come again when they are touched.
     """
     for part in parts:
-        _advise(part.around, DONT_NEED)
+        paging.release(part.around.ctypes.data, part.around.nbytes)
 
 
 def forget(parts: Iterable[Stretch]) -> None:
     """Have the system drop what it kept of pages that were let go, so that they are read from the
-    disk again. Does nothing where it cannot be asked.
+    disk again.
     """
-    if not hasattr(os, "posix_fadvise"):
-        return
     for part in parts:
         with contextlib.suppress(OSError), part.path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), part.begin, part.data.nbytes, os.POSIX_FADV_DONTNEED)
+            paging.forget_file(file.fileno(), part.begin, part.data.nbytes)
 
 
 def read_speed(parts: Sequence[Stretch]) -> float:
@@ -120,7 +114,7 @@ def _read_speed(parts: Sequence[Stretch], flags: int) -> float:
     done, taken = 0, 0.0
     with mmap.mmap(-1, PROBE_BYTES) as room:
         for part in parts:
-            size = min(PROBE_BYTES, part.data.nbytes // mmap.PAGESIZE * mmap.PAGESIZE)
+            size = min(PROBE_BYTES, part.data.nbytes // paging.PAGE * paging.PAGE)
             handle = os.open(part.path, os.O_RDONLY | flags)
             try:
                 began = time.perf_counter()
@@ -132,22 +126,3 @@ def _read_speed(parts: Sequence[Stretch], flags: int) -> float:
             if taken > PROBE_SECONDS:
                 break
     return done / taken if taken else 0.0
-
-
-def _advise(pages: npt.NDArray[np.uint8], how: int) -> bool:
-    """Whether the system took the advice."""
-    return bool(_madvise()(pages.ctypes.data, pages.nbytes, how) == 0)
-
-
-@cache
-def _madvise() -> Callable[[int, int, int], Any]:
-    """The C library's: mmap's own method holds up all other threads while it waits for the disk."""
-    import ctypes  # some milliseconds that only a model larger than memory pays
-
-    try:
-        found = ctypes.CDLL(None).madvise
-    except (OSError, AttributeError):
-        return lambda *_: -1
-    found.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    found.restype = ctypes.c_int
-    return found

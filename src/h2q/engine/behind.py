@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 
-LOW_PRIORITY = 10
+from h2q.core.paging import step_back
 
 
 class Behind:
@@ -56,9 +53,7 @@ class Behind:
             self._thread.join()
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # elsewhere this would slow the whole process
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+        step_back()
         while True:
             with self._wake:
                 self._busy = False

@@ -73,7 +73,7 @@ class ExpertStore:
     def settle(self) -> None:
         """All layers are known. Raises ResourceError when the budget cannot hold one expert."""
         sizes = self._files.sizes()
-        self._largest = int(sizes.sum(axis=0).max())
+        self._largest = int(sizes.sum(axis=0).max(initial=0))
         if self._budget < self._largest:
             raise ResourceError(
                 f"{format_bytes(max(0, self._budget))} of memory are left for experts, of which "
@@ -81,7 +81,7 @@ class ExpertStore:
                 fix="Give the model more memory, or fewer planes.",
             )
         self._room = ExpertRoom(sizes, self._budget)
-        self._followers = Followers(len(self._layers), max(map(len, self._layers)))
+        self._followers = Followers(len(self._layers), max(map(len, self._layers), default=0))
         self._foreseen_now: list[set[int]] = [set() for _ in self._layers]
 
     def chosen(self, layer: int, choice: Choice) -> list[int]:

@@ -18,13 +18,7 @@ from h2q.core.architecture import (
 )
 from h2q.core.attention import attention_rule
 from h2q.core.latent_spec import LatentSpec
-from h2q.core.mlp_tensors import (
-    PLAIN,
-    ExpertNames,
-    correction_name,
-    expert_names,
-    is_expert,
-)
+from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names, is_expert
 from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import Crystal
@@ -126,9 +120,7 @@ class RotatedWeights(OriginalWeights):
 
 
 class PlaneWeights:
-    """Planes by name of the coded part; `planes` and `raw` are asked once per name. `store`: where
-    experts are, if not among them.
-    """
+    """Planes by name of the coded part, each asked for once; experts from a store, if given."""
 
     def __init__(
         self,
@@ -266,24 +258,26 @@ def load_crystal(
     crystal: Crystal, groups: int | None = None, experts: ExpertStore | None = None
 ) -> Model:
     """A crystal's network with its first `groups` refinement groups (0: base planes only; None:
-    all). `experts`: a new store that keeps experts on disk, as far as its budget asks for.
-
-    Raises CrystalError, ResourceError when the store cannot hold one expert.
+    all). `experts`: a new store, which keeps them on disk as far as its budget asks for. Raises
+    CrystalError, ResourceError when the store cannot hold one expert.
     """
-    if crystal.spec.experts is None:
-        experts = None
-    if experts is not None:
-        experts.open(crystal, groups)
-    weights = PlaneWeights(
-        lambda name: tuple(crystal.planes(name, groups)),
-        crystal.raw,
-        crystal.rotation_seed,
-        experts,
-    )
-    model = build(crystal.spec, weights)
+    model = build(crystal.spec, crystal_weights(crystal, groups, experts))
     if experts is not None:
         experts.settle()
     return model
+
+
+def crystal_weights(
+    crystal: Crystal, groups: int | None = None, experts: ExpertStore | None = None
+) -> PlaneWeights:
+    """What load_crystal builds a model from."""
+    if experts is not None:
+        experts.open(crystal, groups)
+
+    def planes(name: str) -> tuple[Plane, ...]:
+        return tuple(crystal.planes(name, groups))
+
+    return PlaneWeights(planes, crystal.raw, crystal.rotation_seed, experts)
 
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:

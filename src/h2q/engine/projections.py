@@ -114,7 +114,8 @@ class RotatedProjection(DenseProjection):
 
 
 class PlaneProjection:
-    """Coded planes applied to rotated int8 inputs.
+    """Coded planes applied to rotated int8 inputs. `stacks`: one for each matrix; another tuple
+    whenever one changes.
 
     Raises KernelError, with the names of the matrices, when an input is not finite.
     """
@@ -122,7 +123,7 @@ class PlaneProjection:
     def __init__(self, planes: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
         self.rotation = rotation
         self._names = tuple(planes)
-        self._stacks = [kernels.PlaneStack(stack) for stack in planes.values()]
+        self.stacks = tuple(kernels.PlaneStack(stack) for stack in planes.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,15 +131,17 @@ class PlaneProjection:
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         try:
-            return list(kernels.project(x, self.rotation, self._stacks))
+            return list(kernels.project(x, self.rotation, self.stacks))
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
 
     def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
         """Other planes for some of the matrices, by name; between two tokens."""
-        for index, name in enumerate(self._names):
-            if name in planes:
-                self._stacks[index] = kernels.PlaneStack(planes[name])
+        if any(name in planes for name in self._names):
+            self.stacks = tuple(
+                kernels.PlaneStack(planes[name]) if name in planes else stack
+                for name, stack in zip(self._names, self.stacks, strict=True)
+            )
 
 
 class DenseMatrix:
