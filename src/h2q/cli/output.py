@@ -43,6 +43,15 @@ def table(title: str, rows: list[tuple[str, str]]) -> None:
     sys.stdout.flush()
 
 
+def columns(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table with a line of heads, on stdout."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("   ".join(cells).rstrip())
+    sys.stdout.flush()
+
+
 @contextmanager
 def progress() -> Iterator[ProgressListener]:
     """A bar per stage with an estimate of the time left; plain lines where stderr is no
