@@ -60,7 +60,7 @@ def test_run_streams_text(seed_path: Path) -> None:
 def test_run_as_a_document(seed_path: Path) -> None:
     options = ("--max-tokens", "12", "--temperature", "0", "--json")
     found = document(h2q("run", seed_path, "The sea", *options))
-    base = document(h2q("run", seed_path, "The sea", "--planes", "base", *options))
+    base = document(h2q("run", seed_path, "The sea", "--pin", "base", *options))
     assert found["tokens"] == base["tokens"] == 12
     assert found["planes"] > base["planes"] == 1
     assert found["peak_rss_bytes"] > 10_000_000

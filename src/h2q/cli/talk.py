@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from h2q.cli.options import CrystalPath, Json
 from h2q.core.errors import UsageError
+from h2q.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from h2q.engine import Sampler
@@ -27,7 +29,19 @@ def run(
     top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
     seed: Annotated[int | None, typer.Option(help="Repeats a text.")] = None,
-    planes: Annotated[str, typer.Option(help="`all`, or `base` alone.")] = "all",
+    pin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLANES",
+            help="`all`, `base`, or how many: fixed from the first token on, which repeats a text. "
+            "Without it the model talks from its base planes and gets better under way.",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What this process may have resident, as 900MB; the rest is fitted."),
+    ] = None,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Draw how the start went.")] = False,
     cache: Annotated[
         str, typer.Option(help="Keys and values in 8 bits, values in 4, or both in 16.")
     ] = "k8v8",
@@ -48,22 +62,44 @@ def run(
     from h2q.runtime import HotStartManager
     from h2q.runtime.process import age_seconds
 
-    if planes not in ("all", "base"):
-        raise UsageError(f"--planes must be `all` or `base`, not {planes!r}.")
     sampler = Sampler(temperature, top_k, top_p, seed)
+    promise = None if memory is None else parse_bytes(memory)
     begun = age_seconds()
-    session = HotStartManager().start(crystal, 0 if planes == "base" else None, cache, ring, draft)
+    session = HotStartManager().start(
+        crystal, cache=cache, ring=ring, ahead=draft, pin=_pinned(crystal, pin), memory=promise
+    )
     gc.enable()
-    if prompt is None and sys.stdin.isatty() and not json:
-        _converse(session, sampler, max_tokens)
-        return
-    if prompt is None:
-        prompt = "" if sys.stdin.isatty() else sys.stdin.read(MAX_STDIN)
-    text = _stream(session, prompt, sampler, max_tokens, sys.stderr if json else sys.stdout)
+    if session.started.warning:
+        print(f"warning: {session.started.warning}", file=sys.stderr, flush=True)
+    try:
+        if prompt is None and sys.stdin.isatty() and not json:
+            _converse(session, sampler, max_tokens)
+            return
+        if prompt is None:
+            prompt = "" if sys.stdin.isatty() else sys.stdin.read(MAX_STDIN)
+        text = _stream(session, prompt, sampler, max_tokens, sys.stderr if json else sys.stdout)
+        figures = _figures(session, begun)
+    finally:
+        session.close()
+    if timeline:
+        from h2q.cli.timeline import draw
+
+        print("\n".join(draw(figures["timeline"])), file=sys.stderr, flush=True)
     if json:
         from h2q.cli.output import emit
 
-        emit({"text": text, **_figures(session, begun)})
+        emit({"text": text, **figures})
+
+
+def _pinned(crystal: Path, pin: str | None) -> int | None:
+    """Planes that --pin names."""
+    if pin is None or pin == "base" or (pin.isdecimal() and len(pin) < 4):
+        return None if pin is None else 1 if pin == "base" else int(pin)
+    if pin != "all":
+        raise UsageError(f"--pin must be `all`, `base` or a number of planes, not {pin!r}.")
+    from h2q.crystal.manifest import read_manifest
+
+    return 1 + len(read_manifest(crystal).groups)
 
 
 def _converse(session: Session, sampler: Sampler, max_tokens: int) -> None:
@@ -113,8 +149,7 @@ def _figures(session: Session, begun: float) -> dict[str, Any]:
         {"stage": event.stage, "seconds": begun + event.seconds, "bytes": event.bytes}
         for event in session.timeline
     ]
-    last = line[-1]["seconds"]
-    first = {"stage": "first token", "seconds": last + figures.first_token_seconds, "bytes": 0}
+    started = session.started
     speed = figures.tokens_per_second
     return {
         "prompt_tokens": figures.prompt_tokens,
@@ -127,5 +162,9 @@ def _figures(session: Session, begun: float) -> dict[str, Any]:
         "cache": {"kind": session.pool.kind, "ring": session.keep * PAGE or None},
         "drafted": session.scheduler.drafted,
         "drafts_accepted": session.scheduler.accepted,
-        "timeline": [*line, first],
+        "pinned": started.pinned,
+        "budget": started.budget or None,
+        "warning": started.warning,
+        "arenas": [vars(arena) for arena in started.memory.state()],
+        "timeline": line,
     }

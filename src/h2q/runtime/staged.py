@@ -25,6 +25,7 @@ from h2q.crystal import crystal_bytes
 from h2q.engine.arriving import ArrivingModel, arrivals
 from h2q.engine.drafts import Drafter
 from h2q.engine.load import exchange, load_crystal
+from h2q.engine.model import Model
 from h2q.runtime.opening import Opening
 from h2q.runtime.pressure import Pressure
 from h2q.runtime.read_ahead import ReadAhead
@@ -62,7 +63,8 @@ class Staged:
         self._note("map")
         first, layers, tail = arrivals(crystal)
         self._read.wait(first)
-        self.model = ArrivingModel(crystal)
+        self._arriving = ArrivingModel(crystal)
+        self.model: Model = self._arriving
         self._whole = pin is not None or crystal_bytes(crystal, self._most) <= small
         self._binding = threading.Thread(
             target=self._bind, args=(layers, tail), name="bind", daemon=True
@@ -173,7 +175,7 @@ class Staged:
 
     def _bind(self, layers: list[int], tail: int) -> None:
         """Let the model use what was read, as far as it was read; then let refinement begin."""
-        model = self.model
+        model = self._arriving
         try:
             for index, end in enumerate(layers):
                 self._read.wait(end)
