@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from h2q.crystallize import ModelCrystallizationEngine, SpectralStabilityController
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
+    from h2q.orchestrator.orchestrator import ResourceOrchestrator
     from h2q.runtime import HotStartManager
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DiscreteDecisionEngine",
     "HotStartManager",
     "ModelCrystallizationEngine",
+    "ResourceOrchestrator",
     "SpectralStabilityController",
     "__version__",
     "geometry",
@@ -29,6 +31,7 @@ _HOMES = {
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
+    "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
 }
 

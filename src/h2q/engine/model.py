@@ -20,6 +20,8 @@ from h2q.engine.block import Layer, entering, leaving, run_layer
 from h2q.engine.cache import Attending, Cache
 from h2q.engine.positions import Positions
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
+from h2q.engine.rows import Rows
+from h2q.engine.whole import Whole
 
 TokenArray = npt.NDArray[np.int64]
 HiddenObserver = Callable[[int, FloatArray], None]
@@ -44,6 +46,8 @@ class Model:
         self.norm, self.head = norm, head
         self.observer: Observer | None = None
         self.hidden_observer: HiddenObserver | None = None
+        self._together: Whole | None = None
+        self._looked = False
 
     def new_cache(self, batch: int = 1, capacity: int = 128) -> Cache:
         """An empty cache for `batch` streams of equal length."""
@@ -81,6 +85,10 @@ class Model:
         """The stream after the last layer: float32 (rows, width)."""
         angles = Positions.at(self.spec, positions)
         x = entering(self.spec, self.embedding(tokens))
+        if self.observer is None and self.hidden_observer is None and isinstance(cache, Rows):
+            whole = self._whole()
+            if whole is not None:
+                return whole(x, cache, angles)
         self._show(-1, x)
         for index, layer in enumerate(self.layers):
             x = run_layer(self.spec, layer, x, cache, index, angles, self.observer)
@@ -93,6 +101,11 @@ class Model:
         if self.observer is not None:
             self.observer(HEAD_INPUT, x)
         return leaving(self.spec, self.head(x)[0])
+
+    def _whole(self) -> Whole | None:
+        if not self._looked and isinstance(self.layers, list):  # others may still be coming
+            self._together, self._looked = Whole.of(self.spec, self.layers), True
+        return self._together
 
     def _show(self, layer: int, x: FloatArray) -> None:
         if self.hidden_observer is not None:
