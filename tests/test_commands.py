@@ -60,7 +60,7 @@ def test_run_streams_text(seed_path: Path) -> None:
 def test_run_as_a_document(seed_path: Path) -> None:
     options = ("--max-tokens", "12", "--temperature", "0", "--json")
     found = document(h2q("run", seed_path, "The sea", *options))
-    base = document(h2q("run", seed_path, "The sea", "--planes", "base", *options))
+    base = document(h2q("run", seed_path, "The sea", "--pin", "base", *options))
     assert found["tokens"] == base["tokens"] == 12
     assert found["planes"] > base["planes"] == 1
     assert found["peak_rss_bytes"] > 10_000_000
@@ -82,7 +82,7 @@ def test_texts_are_held_to_forms_stops_and_planes(seed_path: Path, tmp_path: Pat
     assert json.loads(held["text"]) in ("calm", "wild")
     free = document(h2q("run", seed_path, "The sea", "--repeat-penalty", "1.5", *options))
     assert free["text"] != plain["text"]
-    base = document(h2q("run", seed_path, "The sea", "--planes", "base", *options))
+    base = document(h2q("run", seed_path, "The sea", "--pin", "base", *options))
     pinned = document(h2q("run", seed_path, "The sea", "--pin", "1", *options))
     assert (pinned["planes"], pinned["text"]) == (1, base["text"])
 
