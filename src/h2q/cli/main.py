@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from h2q.cli import bench, doctor, export, grow, inspect, measure, show_off, talk
+from h2q.cli import bench, doctor, export, grow, inspect, measure, serve, show_off, talk
 from h2q.cli.output import BUG, fail, say
 from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
 
@@ -32,6 +32,7 @@ app.command("eval")(measure.evaluate)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(show_off.demo)
+app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ = 22  # Linux 5.14: reads and maps whole ranges in one call
+RANDOM = 1  # reads nothing beside what is touched
+WILLNEED = 3
 DONTNEED = 4  # gives the pages back at once; those of a file can be read again
 LOWEST = 19
 IDLE_CLASS = 3 << 13  # of ioprio_set: the disk serves this thread when nobody else wants it
@@ -43,6 +45,20 @@ def populate(address: int, count: int) -> None:
             return
     for at in range(begin, address + count, PAGE):
         ctypes.string_at(max(at, address), 1)
+
+
+def ask(address: int, count: int) -> None:
+    """Have the system read `count` bytes of a mapped file that it does not have yet, without
+    waiting. Takes no memory of this process.
+    """
+    begin = address - address % PAGE
+    _library().madvise(begin, address + count - begin, WILLNEED)
+
+
+def at_random(address: int, count: int) -> None:
+    """Say that what lies beside a page that is touched will not be wanted."""
+    begin = address - address % PAGE
+    _library().madvise(begin, address + count - begin, RANDOM)
 
 
 def release(address: int, count: int) -> None:

@@ -133,7 +133,10 @@ class Spares:
         self.refill()
         made, self._next = self._next, None
         assert made is not None
-        child = await _waited(made)
+        try:
+            child = await _waited(made)
+        except ResourceError:  # it was killed while it began; a second failure is told
+            return await new_child()
         if child.lives:
             return child
         await asyncio.to_thread(child.end, 0.0)  # somebody killed it while it waited

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.errors import H2QError, ResourceError, UsageError
@@ -202,8 +202,7 @@ class _Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -17,20 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h2q.codec.pages import PAGE
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.errors import H2QError, ResourceError
 from h2q.core.events import TokenEvent
-from h2q.engine.page_pool import PagePool
 from h2q.engine.requests import Said
-from h2q.engine.scheduler import STEP_ROWS, Scheduler
+from h2q.engine.scheduler import Scheduler
 from h2q.runtime.answer import Answer, Reader
 from h2q.runtime.asking import Asking, Prepared
 from h2q.runtime.embedding import embedded
-from h2q.runtime.loading import Started
+from h2q.runtime.loading import Started, cache_pages
 from h2q.runtime.mailbox import Mailbox
 from h2q.runtime.reading import Going, Work, events_of
-from h2q.runtime.staged import Staged
+from h2q.runtime.starting import start
 from h2q.runtime.state import state_of
 from h2q.runtime.wishes import fulfil
 from h2q.runtime.worker import AHEAD, ENDED, Control, Order, WorkerState
@@ -47,14 +45,11 @@ class Service:
     """
 
     def __init__(self, order: Order, started: Started | None = None, alone: bool = False) -> None:
-        self.order = order
-        self.started: Started = Staged(order) if started is None else started
-        spec = self.started.model.spec
-        pages = -(-(order.context or spec.max_position_embeddings) // PAGE)
-        self.pool = PagePool(spec, pages, order.cache)
-        rows = max(STEP_ROWS, order.streams)
+        self.started: Started = start(order) if started is None else started
+        self.order = order = self.started.order
+        self.pool = cache_pages(self.started)
         self.scheduler = Scheduler(
-            self.started.model, self.pool, order.streams, rows, self.started.drafter
+            self.started.model, self.pool, order.streams, self.started.rows, self.started.drafter
         )
         self.asking = Asking(self.started, self.pool, order.template)
         self.warm = _warm(self)
