@@ -7,14 +7,17 @@ from h2q.bench.machine import machine, slug
 from h2q.bench.materials import TRIAL_BELOW
 from h2q.bench.random_model import DEFAULT_SHAPE
 from h2q.bench.results import write_result
+from h2q.bench.serve import ServeOptions, bench_serve
 
 __all__ = [
     "DEFAULT_SHAPE",
     "TRIAL_BELOW",
     "EngineOptions",
+    "ServeOptions",
     "bench_codec",
     "bench_engine",
     "bench_kernels",
+    "bench_serve",
     "machine",
     "slug",
     "write_result",

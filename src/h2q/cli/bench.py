@@ -15,13 +15,16 @@ from h2q.core.events import ProgressListener
 if TYPE_CHECKING:
     from h2q.bench import EngineOptions
 
-KNOWN = ("codec", "kernels", "engine")
+KNOWN = ("codec", "kernels", "engine", "serve")
+CROWD_SECONDS = 300.0
 RESULTS = Path("benchmarks/results")  # of a checkout
 PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="`codec`, `kernels` or `engine`.")] = "kernels",
+    what: Annotated[
+        str, typer.Argument(help="`codec`, `kernels`, `engine` or `serve`.")
+    ] = "kernels",
     mebibytes: Annotated[
         int, typer.Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
     ] = 256,
@@ -42,22 +45,41 @@ def bench(
     ] = None,
     crystal: Annotated[
         Path | None,
-        typer.Option(help="engine: whose drafts are counted. Without one the seed model is grown."),
+        typer.Option(help="engine, serve: a small crystal. Without one the seed model is grown."),
     ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=2, max=86400, help="serve: how long many clients talk at once.")
+    ] = CROWD_SECONDS,
+    clients: Annotated[int, typer.Option(min=1, max=512, help="serve: how many.")] = 64,
     json: Json = False,
 ) -> None:
     """Measure, each speed against something that was measured in the same run."""
-    from h2q.bench import DEFAULT_SHAPE, TRIAL_BELOW, EngineOptions, write_result
+    from h2q.bench import (
+        DEFAULT_SHAPE,
+        TRIAL_BELOW,
+        EngineOptions,
+        ServeOptions,
+        bench_serve,
+        write_result,
+    )
     from h2q.cli.output import emit, progress, say, table
 
     if what not in KNOWN:
         raise UsageError(f"There is no benchmark {what!r}.", fix=f"Known: {', '.join(KNOWN)}.")
     engine = EngineOptions(shape, tuple(only or ()), repeats, peer_files, crystal)
     with progress() as listen:
-        document = _measured(what, mebibytes, engine, listen)
-    whole = not only and shape != "trial" if what == "engine" else mebibytes >= TRIAL_BELOW
+        if what == "serve":
+            document = bench_serve(ServeOptions(seconds, clients, crystal=crystal), listen)
+        else:
+            document = _measured(what, mebibytes, engine, listen)
+    whole = {
+        "codec": True,
+        "kernels": mebibytes >= TRIAL_BELOW,
+        "engine": not only and shape != "trial",
+        "serve": seconds >= CROWD_SECONDS,
+    }[what]
     name = what if what != "engine" or shape == DEFAULT_SHAPE else f"engine-{shape}"
-    target = _target(f"{name}-{document['machine']['slug']}.json", whole or what == "codec", out)
+    target = _target(f"{name}-{document['machine']['slug']}.json", whole, out)
     if target is not None:
         write_result(target, document)
         say(f"written to {target}")
@@ -95,7 +117,7 @@ def _kernel_words(row: Mapping[str, Any]) -> str:
     words = f"{_figure(row['value'], row['unit']):>24}  {row['ratio']:6.3f} x {row['ratio_to']}"
     if target := row.get("target"):
         asked = "at least" if "least" in target else "at most"
-        number = target.get("least", target.get("most"))
+        number = target["least"] if "least" in target else target["most"]
         unit = row["unit"] if target["of"] == "value" else "x"
         verdict = "reached" if target["reached"] else "NOT reached"
         words += f"; {asked} {_figure(number, unit)}: {verdict}"

@@ -9,7 +9,19 @@ from typing import Any
 
 import typer
 
-from h2q.cli import bench, doctor, export, grow, inspect, make, measure, models, show_off, talk
+from h2q.cli import (
+    bench,
+    doctor,
+    export,
+    grow,
+    inspect,
+    make,
+    measure,
+    models,
+    serve,
+    show_off,
+    talk,
+)
 from h2q.cli.output import BUG, fail, say
 from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
 
@@ -39,6 +51,7 @@ app.command("rm")(models.rm)
 app.command("stop")(models.stop)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(show_off.demo)
+app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 
 

@@ -2,6 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
+| H2Q_API_KEYS | keys of the server, by comma; every request needs one of them | none needed |
 | H2Q_HOME | the folder of installed models | ~/.h2q |
 | H2Q_KERNEL | a kernel path: amx, avx512, avx2, neon, portable, numpy | the fastest that works |
 | H2Q_THREADS | worker threads of the kernels | the cores for performance |
@@ -34,6 +35,15 @@ def threads() -> int | None:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
         raise UsageError(f"H2Q_THREADS must be a number from 1 to {MAX_THREADS}, not {text!r}.")
     return int(text)
+
+
+def api_keys() -> tuple[str, ...]:
+    """H2Q_API_KEYS. Raises UsageError for one that no header can hold."""
+    found = tuple(key.strip() for key in os.environ.get("H2Q_API_KEYS", "").split(","))
+    keys = tuple(key for key in found if key)
+    if any(not key.isascii() or not key.isprintable() or " " in key for key in keys):
+        raise UsageError("A key in H2Q_API_KEYS has characters that no request can send.")
+    return keys
 
 
 def kernel() -> str:

@@ -43,6 +43,7 @@ class Answer:
         self.begun: float | None = None
         self._first: float | None = None
         self._count = 0
+        self.unread = 0  # events the reader was given and has not taken
         self.done = False
 
     def hear(self, said: Said, planes: int) -> list[TokenEvent]:

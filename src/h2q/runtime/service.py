@@ -16,21 +16,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
-from h2q.codec.pages import PAGE
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.errors import H2QError, ResourceError, UsageError
 from h2q.core.events import TokenEvent
-from h2q.engine.page_pool import PagePool
 from h2q.engine.requests import Said
-from h2q.engine.scheduler import STEP_ROWS, Scheduler
+from h2q.engine.scheduler import Scheduler
 from h2q.runtime.answer import Answer, Reader
 from h2q.runtime.asking import Asking, Prepared
-from h2q.runtime.loading import Loaded, Started
+from h2q.runtime.embedding import embedded
+from h2q.runtime.loading import Started, cache_pages
+from h2q.runtime.reading import Going, Work, events_of
+from h2q.runtime.starting import start
 from h2q.runtime.state import state_of
-from h2q.runtime.worker import Control, Order, WorkerState
-
-Work = Callable[[], None]
-ENDED = "The model was stopped."
+from h2q.runtime.worker import AHEAD, ENDED, Control, Order, WorkerState
 
 
 class Service:
@@ -39,14 +37,11 @@ class Service:
     """
 
     def __init__(self, order: Order, started: Started | None = None) -> None:
-        self.order = order
-        self.started: Started = Loaded(order) if started is None else started
-        spec = self.started.model.spec
-        pages = -(-(order.context or spec.max_position_embeddings) // PAGE)
-        self.pool = PagePool(spec, pages, order.cache)
-        rows = max(STEP_ROWS, order.streams)
+        self.started: Started = start(order) if started is None else started
+        self.order = order = self.started.order
+        self.pool = cache_pages(self.started)
         self.scheduler = Scheduler(
-            self.started.model, self.pool, order.streams, rows, self.started.drafter
+            self.started.model, self.pool, order.streams, self.started.rows, self.started.drafter
         )
         self.asking = Asking(self.started, self.pool, order.template)
         self.hook: Work | None = None
@@ -62,55 +57,25 @@ class Service:
         self._new_root()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
+        self.started.wake = lambda: self._post(lambda: None)
 
-    def submit(self, ask: Ask, reader: Reader) -> Work:
-        """Begin an answer; what it returns ends it, within one step. Raises what preparing the
-        ask raises.
-        """
+    def submit(self, ask: Ask, reader: Reader) -> Going:
+        """Begin an answer. Raises what preparing the ask raises."""
         prepared = self.asking.prepare(ask, reader)
+        answer = prepared.answer
         self._post(lambda: self._hold(ask.planes, prepared))
-        return lambda: self._post(lambda: self._cancel(prepared.answer))
+        return Going(
+            lambda: self._post(lambda: self._cancel(answer)),
+            lambda count: self._post(lambda: self._took(answer, count)),
+        )
 
     def generate(self, ask: Ask) -> Iterator[TokenEvent]:
         """Answer an ask in the calling thread's time; closing the iterator ends it."""
-        queue: SimpleQueue[TokenEvent | H2QError] = SimpleQueue()
-
-        def read(events: list[TokenEvent], error: H2QError | None) -> None:
-            for event in events:
-                queue.put(event)
-            if error is not None:
-                queue.put(error)
-
-        cancel = self.submit(ask, read)
-        try:
-            while True:
-                found = queue.get()
-                if isinstance(found, H2QError):
-                    raise found
-                yield found
-                if found.finish:
-                    return
-        finally:
-            cancel()
+        return events_of(self.submit, ask)
 
     def embed(self, ask: EmbedAsk) -> Embeddings:
         """Waits for its turn between steps, one text at a time."""
-        from h2q.engine.embedding import embed
-
-        texts = [self._embedded(text, ask) for text in ask.texts]
-        rows = []
-        for text in texts:
-            work = lambda text=text: embed(  # noqa: E731
-                self.started.model, [text], kind=self.pool.kind, normalize=ask.normalize
-            ).tobytes()
-            rows.append(self._called(work))
-        width = self.started.model.spec.hidden_size
-        return Embeddings(b"".join(rows), width, sum(map(len, texts)))
-
-    def _embedded(self, text: str, ask: EmbedAsk) -> tuple[int, ...]:
-        prompt = Ask(prompt=text, raw=True, truncate=ask.truncate)
-        context = self.started.model.spec.max_position_embeddings
-        return self.asking.prompter.prompt(prompt, min(ask.context or context, context)).tokens
+        return embedded(self, ask)
 
     def count(self, ask: Ask) -> int:
         """Tokens of a prompt, however long."""
@@ -152,8 +117,8 @@ class Service:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _called(self, work: Callable[[], bytes]) -> bytes:
-        """Do work in the model's thread and wait for it."""
+    def called(self, work: Callable[[], bytes]) -> bytes:
+        """Do work in the model's thread, between steps, and wait for it."""
         done: SimpleQueue[bytes | BaseException] = SimpleQueue()
 
         def run() -> None:
@@ -179,7 +144,7 @@ class Service:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not (self._mail or self._closing or self.scheduler.busy or self._held):
+                while not (self._mail or self._closing or self.scheduler.busy or self._may_release):
                     self._wake.wait()
                 if self._closing:
                     break
@@ -209,6 +174,8 @@ class Service:
         now = time.perf_counter()
         said = self.scheduler.step()
         self._note_begun(now, said)
+        if any(one.likelihood is not None for one in said):
+            self.started.spoke()
         events: dict[int, list[TokenEvent]] = {}
         for one in said:
             answer = self._answers.get(one.stream)
@@ -221,8 +188,11 @@ class Service:
                 answer.reader(events.pop(one.stream, []), error)
         for stream, found in events.items():
             answer = self._answers[stream]
+            answer.unread += len(found)
             if answer.done:
                 self._forget(stream)
+            elif answer.unread > AHEAD:
+                self.scheduler.resting.add(stream)
             answer.reader(found, None)
         if self.hook is not None and said:
             self.hook()
@@ -246,15 +216,18 @@ class Service:
         else:
             self._held.append((planes, prepared))
 
+    @property
+    def _may_release(self) -> bool:
+        planes = self._held[0][0] if self._held else None
+        idle = not (self._answers or self.scheduler.waiting)
+        return bool(self._held) and (planes in (None, self.started.planes) or idle)
+
     def _release(self) -> None:
         """Let asks begin in order. One for other planes than are in force waits, with all behind
         it, until the model is idle.
         """
-        while self._held:
-            planes, prepared = self._held[0]
-            if planes is not None and planes != self.started.planes and self.scheduler.busy:
-                return
-            self._held.popleft()
+        while self._may_release:
+            planes, prepared = self._held.popleft()
             answer = prepared.answer
             if answer.done:
                 continue
@@ -274,6 +247,12 @@ class Service:
         for stream, one in list(self._answers.items()):
             if one is answer:
                 self._forget(stream)
+
+    def _took(self, answer: Answer, count: int) -> None:
+        answer.unread -= count
+        for stream, one in self._answers.items():
+            if one is answer and answer.unread <= AHEAD:
+                self.scheduler.resting.discard(stream)
 
     def _forget(self, stream: int) -> None:
         self.scheduler.cancel(stream)

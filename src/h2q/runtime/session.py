@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from h2q.codec.pages import PAGE
 from h2q.core.events import StageEvent, TokenEvent
-from h2q.engine import Model, Sampler
-from h2q.engine.drafts import Drafter
-from h2q.engine.page_pool import PagePool
+from h2q.engine import Sampler
 from h2q.engine.requests import Request, Said
-from h2q.engine.scheduler import STEP_ROWS, Scheduler
-from h2q.text import ByteStream, TextStream, Tokenizer
+from h2q.engine.scheduler import Scheduler
+from h2q.runtime.loading import Started, cache_pages
+
+if TYPE_CHECKING:
+    from h2q.text.stream import ByteStream, TextStream
 
 
 @dataclass
@@ -35,30 +37,32 @@ class Statistics:
 
 
 class Session:
-    """A model with its tokenizer and the pages of one stream. `timeline` tells how the start went,
+    """A started model with the pages of one stream. `timeline` tells how the start went,
     `scheduler` counts drafts.
 
-    cache: kind of pages (h2q.codec.pages). ring: positions to keep in constant memory, 0 for all
-    of the context. drafter: guesses ahead, or None. Raises UsageError for a ring that is too small
-    or exceeds the context.
+    ring: positions to keep in constant memory, 0 for all of the context. Raises UsageError for a
+    ring that is too small or exceeds the context.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        tokenizer: Tokenizer,
-        timeline: list[StageEvent],
-        cache: str = "k8v8",
-        ring: int = 0,
-        drafter: Drafter | None = None,
-    ) -> None:
-        self.model, self.tokenizer, self.timeline = model, tokenizer, timeline
-        self.planes = 1
+    def __init__(self, started: Started, ring: int = 0) -> None:
+        self.started, self.model, self.tokenizer = started, started.model, started.tokenizer
         self.statistics = Statistics()
         self.keep = ring_pages(ring)
-        count = self.keep + 1 if ring else -(-model.spec.max_position_embeddings // PAGE)
-        self.pool = PagePool(model.spec, count, cache)
-        self.scheduler = Scheduler(model, self.pool, 1, STEP_ROWS, drafter)
+        self.pool = cache_pages(started)
+        self.scheduler = Scheduler(started.model, self.pool, 1, started.rows, started.drafter)
+
+    @property
+    def planes(self) -> int:
+        """Coded planes that take part now."""
+        return self.started.planes
+
+    @property
+    def timeline(self) -> list[StageEvent]:
+        return self.started.timeline
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.started.close()
 
     def stream(
         self, prompt: str, max_tokens: int = 256, sampler: Sampler | None = None
@@ -80,7 +84,12 @@ class Session:
         name = self.scheduler.add(request)
         try:
             while self.scheduler.busy:
-                for said in self.scheduler.step():
+                if self.started.between_steps():
+                    self.pool.root = f"{self.planes} {len(self.timeline)}".encode()
+                told = self.scheduler.step()
+                if told:
+                    self.started.spoke()
+                for said in told:
                     if said.error is not None:
                         raise said.error
                     yield self._event(said, text, time.perf_counter() - began)

@@ -14,6 +14,10 @@ from typing import Protocol
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.events import StageEvent, TokenEvent
 
+AHEAD = 256  # events that may lie unread before an answer rests
+SHARE = 64  # events after which a reader says that it took them
+ENDED = "The model was stopped."
+
 
 @dataclass(frozen=True)
 class Order:

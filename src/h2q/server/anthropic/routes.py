@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,5 +57,5 @@ def error_of(refusal: Refusal) -> dict[str, Any]:
     return {
         "type": "error",
         "error": {"type": kind, "message": refusal.message},
-        "request_id": f"req_{secrets.token_hex(12)}",
+        "request_id": f"req_{refusal.id}",
     }
