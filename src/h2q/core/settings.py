@@ -55,3 +55,8 @@ def home() -> Path:
     """H2Q_HOME, the folder of installed models."""
     named = os.environ.get("H2Q_HOME", "")
     return Path(named).expanduser() if named else Path.home() / ".h2q"
+
+
+def environment_at(folder: Path) -> dict[str, str]:
+    """The environment of a process whose models are to be in another folder."""
+    return {**os.environ, "H2Q_HOME": str(folder)}
