@@ -38,7 +38,7 @@ KEPT_TIMES = 1000  # moments of the last tokens
 @dataclass
 class Script:
     """What is said, over and over until `tokens` are out; seconds between tokens; the error after
-    how many. `parts` instead of words: one token each.
+    how many. `parts` instead of words: one token each. `stop`: the stop text that ends it.
     """
 
     words: tuple[str, ...] = WORDS
@@ -48,6 +48,7 @@ class Script:
     fail_after: int = -1
     error: H2QError | None = None
     load_seconds: float = 0.0
+    stop: str = ""
 
 
 @dataclass
@@ -85,7 +86,8 @@ class ScriptedWorker:
                 yield self._token(ask, index, now - begun)
             finish = "length" if wanted < count else "stop"
             total = time.perf_counter() - begun
-            usage = Usage(prompt_tokens=5, tokens=wanted, prompt=total / 2, total=total)
+            stop = script.stop if finish == "stop" else ""
+            usage = Usage(5, wanted, cached=3, prompt=total / 2, total=total, stop=stop)
             yield TokenEvent(-1, "", 0.0, wanted, 2, total, finish=finish, usage=usage)
         finally:
             self.running -= 1
@@ -98,9 +100,8 @@ class ScriptedWorker:
             if script.parts
             else Part("content", script.words[index % len(script.words)])
         )
-        event = TokenEvent(
-            index, part.text, -0.5, index, 2, seconds, parts=(part,) if ask.split else ()
-        )
+        parts = (part,) if ask.split and part.text else ()
+        event = TokenEvent(index, part.text, -0.5, index, 2, seconds, parts=parts)
         if ask.sampling.top_logprobs:
             found = (Alternative(index, part.text, -0.5), Alternative(0, "?", -1.5))
             event = replace(event, piece=part.text, alternatives=found[: ask.sampling.top_logprobs])

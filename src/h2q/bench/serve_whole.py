@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 
 from h2q.bench.serve_client import OLLAMA, SILENT_SECONDS, START_SECONDS, Child, until_up
+from h2q.core import settings
 from h2q.core.errors import ResourceError
 from h2q.core.events import ProgressListener, silent
-from h2q.core.settings import environment_at
 from h2q.crystal.store import Store
 from h2q.crystal.store_names import Details
 from h2q.crystallize import ModelCrystallizationEngine, Options
@@ -54,7 +54,7 @@ def product(root: Path) -> Iterator[Child]:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment_at(root),
+        env=settings.with_home(root),
     ) as process:
         try:
             assert process.stdout is not None
@@ -88,7 +88,7 @@ def starts(root: Path) -> tuple[list[float], list[float], list[float]]:
         began = time.perf_counter()
         command = [sys.executable, "-m", "h2q", "serve", "--port", str(port), "--quiet"]
         with subprocess.Popen(
-            command, stderr=subprocess.DEVNULL, env=environment_at(root)
+            command, stderr=subprocess.DEVNULL, env=settings.with_home(root)
         ) as process:
             try:
                 until_up(port)

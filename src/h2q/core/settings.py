@@ -57,6 +57,6 @@ def home() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".h2q"
 
 
-def environment_at(folder: Path) -> dict[str, str]:
-    """The environment of a process whose models are to be in another folder."""
+def with_home(folder: Path) -> dict[str, str]:
+    """The environment of a child process whose installed models are in a folder."""
     return {**os.environ, "H2Q_HOME": str(folder)}

@@ -58,13 +58,14 @@ class App:
         scope["h2q.arrived"], scope["h2q.id"] = clock(), secrets.token_hex(8)
         scope["h2q.client"] = (scope.get("client") or ("",))[0]
         status = 0
-        mark = (b"x-request-id", scope["h2q.id"].encode())
+        mark = scope["h2q.id"].encode()
+        marks = ((b"x-request-id", mark), (b"request-id", b"req_" + mark))  # as Anthropic has it
 
         async def send_with_id(message: dict[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], mark]
+                message["headers"] = [*message["headers"], *marks]
             await send(message)
 
         try:
@@ -88,7 +89,7 @@ class App:
         except Gone:
             return
         except Exception as error:
-            refusal = refusal_of(error)
+            refusal = refusal_of(error, request.id)
             if refusal.status >= 500:
                 self.log.failed(request, error, refusal)
             reply = match.dialect.error(refusal)
@@ -115,7 +116,8 @@ class App:
         """No to a request that no dialect has seen, in the words of whose path it is."""
         match = self.router.find(scope["method"], scope["path"])
         dialect = match.dialect if isinstance(match, Match) else self.dialects[0]
-        await _send(scope, send, dialect.error(Refusal(status, words)))
+        refusal = refusal_of(Refusal(status, words), scope["h2q.id"])
+        await _send(scope, send, dialect.error(refusal))
 
 
 async def _send(scope: dict[str, Any], send: Any, reply: Reply) -> None:

@@ -83,7 +83,7 @@ def parse_json(data: bytes) -> Any:
         raise _too_deep() from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         if not _SURROGATE.search(data):
-            raise Refusal(400, f"invalid JSON: {error}") from None
+            raise _not_json(error) from None
         document = _with_lone_surrogates(data)
     _check_depth(document)
     return document
@@ -97,7 +97,11 @@ def _with_lone_surrogates(data: bytes) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except (ValueError, msgspec.MsgspecError) as error:
-        raise Refusal(400, f"invalid JSON: {error}") from None
+        raise _not_json(error) from None
+
+
+def _not_json(error: Exception) -> Refusal:
+    return Refusal(400, f"invalid JSON: {str(error).removeprefix('JSON is malformed: ')}")
 
 
 def _check_depth(document: Any) -> None:

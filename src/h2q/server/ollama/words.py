@@ -11,19 +11,20 @@ from typing import Any
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
-_TO_ESCAPE = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]")
+_TO_ESCAPE = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]|\xc2\x85")
 _ESCAPES = {
     b"<": b"\\u003c",
     b">": b"\\u003e",
     b"&": b"\\u0026",
     b"\xe2\x80\xa8": b"\\u2028",
     b"\xe2\x80\xa9": b"\\u2029",
+    b"\xc2\x85": b"\\u0085",  # Go leaves it, but Python clients take it for the end of a line
 }
 FOREVER = datetime(2318, 1, 1, tzinfo=timezone.utc)  # Go's longest duration is 292 years
 
 
 def dumps(document: Any) -> bytes:
-    """Compact JSON with `<`, `>`, `&` and two line ends escaped, as encoding/json does."""
+    """Compact JSON with `<`, `>`, `&` and line ends escaped, as encoding/json does."""
     return escape(_encode(document))
 
 
