@@ -37,17 +37,18 @@ class ServiceWorker:
             for found in [*events, *([error] if error is not None else [])]:
                 loop.call_soon_threadsafe(queue.put_nowait, found)
 
-        cancel = self._there().submit(ask, read)
+        going = self._there().submit(ask, read)
         try:
             while True:
                 found = await queue.get()
                 if isinstance(found, H2QError):
                     raise found
                 yield found
+                going.took(1)
                 if found.finish:
                     return
         finally:
-            cancel()
+            going.cancel()
 
     async def embed(self, ask: EmbedAsk) -> Embeddings:
         return await asyncio.to_thread(self._there().embed, ask)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from h2q.bench import serve, serve_whole
 from h2q.bench.serve import ServeOptions, bench_serve
 from h2q.bench.serve_client import OLLAMA, OPENAI, child, said, whole_stream
 from h2q.bench.serve_crowd import Client, Crowd
 from h2q.core.errors import ResourceError
 
 
-def test_a_trial_has_all_rows() -> None:
-    trial = ServeOptions(seconds=0.5, clients=4, tokens=500, paced_tokens=20, leaves=2)
+def test_a_trial_has_all_rows(seed_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_whole, "STARTS", 1)
+    monkeypatch.setattr(serve, "CROWD_TOKENS", 4)
+    trial = ServeOptions(1.0, 4, tokens=500, paced_tokens=20, leaves=2, crystal=seed_path)
     found = bench_serve(trial)["results"]
     assert set(found) == {
         *(f"cpu per token, {name}, {kind}" for name in ("ollama", "openai")
           for kind in ("stream", "paced")),
         "one stream, ollama", "one stream, openai", "made after leaving",
-        *(f"4 clients, {what}" for what in ("errors", "all streams", "memory growth",
-                                            "slowest client", "slowest answer")),
+        "h2q serve listens", "h2q serve answers", "seed, sent after leaving",
+        "seed, worker's memory",
+        *(f"{model}, 4 clients, {what}" for model in ("scripted", "seed")
+          for what in ("errors", "all streams", "memory growth", "slowest client",
+                       "slowest answer")),
     }  # fmt: skip
-    assert found["4 clients, errors"]["value"] == 0
-    assert found["4 clients, errors"]["answers"] > 0
+    for model in ("scripted", "seed"):
+        assert found[f"{model}, 4 clients, errors"]["value"] == 0
+        assert found[f"{model}, 4 clients, errors"]["answers"] > 0
     assert found["one stream, ollama"]["value"] > 0
 
 

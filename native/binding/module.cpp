@@ -199,6 +199,7 @@ nb::dict features() {
 
 NB_MODULE(_native, m) {
   m.doc() = "C++ kernels of h2q. Use h2q.kernels.";
+  nb::set_leak_warnings(false);  // a model's thread may hold its planes when the process ends
   m.def("set_code_tables", [](int bits, In<uint8_t, 1> columns, In<int8_t, 1> levels) {
     require(columns.shape(0) == h2q::kWindow && levels.shape(0) == 32, "a code has 12 columns and 32 levels");
     h2q::set_code_tables(bits, columns.data(), levels.data());

@@ -2,30 +2,35 @@
 
 Processor time is the server process's, without what the scripted engine takes alone; it is a ratio
 to a bare socket that writes the same bytes for the same engine on the same loop. One core serves,
-the client has another.
+the client has another. Then `h2q serve` itself with a crystal of the seed model.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from h2q.bench.machine import Neighbours, machine
 from h2q.bench.serve_client import OLLAMA, WIRES, Child, Wire, child, said, whole_stream
 from h2q.bench.serve_crowd import crowd
+from h2q.bench.serve_whole import MODEL as SEED_MODEL
+from h2q.bench.serve_whole import home, middle, product, sent_after_leaving, starts, worker_of
 from h2q.core.events import Progress, ProgressListener, silent
 
 MODEL = "scripted"
 PAUSE = 0.002  # seconds between tokens where they come one by one
 CROWD_TOKENS = 256  # of one answer to one of a crowd
 MOST_CPU, LEAST_SPEED, LEAST_FAIR, MOST_GROWTH, MOST_AFTER = 60e-6, 2000.0, 1 / 3, 1.02, 1.0
+MOST_START = 0.8  # seconds
 
 
 @dataclass(frozen=True)
 class ServeOptions:
     """How long the crowd stays, seconds, and how many they are; tokens of one measured stream, and
-    of one whose tokens come one by one; clients that leave in the middle.
+    of one whose tokens come one by one; clients that leave in the middle. crystal: of the seed
+    model, or any other small one; without it one is grown.
     """
 
     seconds: float = 300.0
@@ -33,6 +38,7 @@ class ServeOptions:
     tokens: int = 40_000
     paced_tokens: int = 1_000
     leaves: int = 50
+    crystal: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,14 @@ def bench_serve(
                 if pause:
                     results |= _leaving(server, options.leaves, listen)
                 else:
-                    results |= _crowd(server, options, listen)
+                    results |= _crowd(server, MODEL, options, listen)
+    with home(options.crystal, listen) as root:
+        results |= _starts(root, listen)
+        with product(root) as server:
+            results |= _seed(server, options, listen)
     return {
         "machine": machine(),
-        "options": asdict(options),
+        "options": {**asdict(options), "crystal": options.crystal and options.crystal.name},
         "busy_elsewhere": neighbours.share(),
         "results": results,
     }
@@ -128,20 +138,43 @@ def _leaving(server: Child, leaves: int, listen: ProgressListener) -> dict[str, 
     return {"made after leaving": {"clients": leaves, "pause_seconds": PAUSE, **row}}
 
 
-def _crowd(server: Child, options: ServeOptions, listen: ProgressListener) -> dict[str, Any]:
-    seen = crowd(server, WIRES, MODEL, options.clients, CROWD_TOKENS, options.seconds, listen)
-    name = f"{options.clients} clients"
-    errors = {"answers": seen.answers, "said": seen.errors[:5]}
+def _starts(root: Path, listen: ProgressListener) -> dict[str, Any]:
+    listen(Progress("starting h2q serve", 0, 1))
+    nothing, listening, answered = map(middle, starts(root))
+    listen(Progress("starting h2q serve", 1, 1))
+    return {
+        "h2q serve listens": _row(listening, "s", listening / nothing, "python -c pass"),
+        "h2q serve answers": _row(
+            answered, "s", answered / nothing, "python -c pass", most=MOST_START
+        ),
+    }
+
+
+def _seed(server: Child, options: ServeOptions, listen: ProgressListener) -> dict[str, Any]:
+    """The same crowd before a real model in a process of its own, and clients that leave it."""
+    counts = sent_after_leaving(server, options.leaves)
+    row = _row(max(counts), "tokens", sum(counts) / len(counts), "one client", most=MOST_AFTER)
+    results: dict[str, Any] = {"seed, sent after leaving": {"clients": options.leaves, **row}}
+    worker = worker_of(server)
+    before = worker.memory_info().rss
+    results |= _crowd(server, SEED_MODEL, options, listen)
+    after = worker.memory_info().rss
+    grown = after / before
+    results["seed, worker's memory"] = _row(after, "B", grown, "before the crowd")
+    return results
+
+
+def _crowd(
+    server: Child, model: str, options: ServeOptions, listen: ProgressListener
+) -> dict[str, Any]:
+    seen = crowd(server, WIRES, model, options.clients, CROWD_TOKENS, options.seconds, listen)
+    name = f"{model}, {options.clients} clients"
+    count, answers = len(seen.errors), seen.answers
     return {
         f"{name}, errors": {
-            **errors,
-            **_row(
-                len(seen.errors),
-                "errors",
-                len(seen.errors) / max(1, seen.answers),
-                "answer",
-                most=0,
-            ),
+            "answers": answers,
+            "said": seen.errors[:5],
+            **_row(count, "errors", count / max(1, answers), "answer", most=0),
         },
         f"{name}, all streams": _row(seen.tokens_per_second, "tokens/s", 1.0, "itself"),
         f"{name}, memory growth": {

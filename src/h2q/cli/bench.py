@@ -45,7 +45,7 @@ def bench(
     ] = None,
     crystal: Annotated[
         Path | None,
-        typer.Option(help="engine: whose drafts are counted. Without one the seed model is grown."),
+        typer.Option(help="engine, serve: a small crystal. Without one the seed model is grown."),
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=2, max=86400, help="serve: how long many clients talk at once.")
@@ -69,7 +69,7 @@ def bench(
     engine = EngineOptions(shape, tuple(only or ()), repeats, peer_files, crystal)
     with progress() as listen:
         if what == "serve":
-            document = bench_serve(ServeOptions(seconds, clients), listen)
+            document = bench_serve(ServeOptions(seconds, clients, crystal=crystal), listen)
         else:
             document = _measured(what, mebibytes, engine, listen)
     whole = {

@@ -27,7 +27,7 @@ def serve(
     context: Annotated[
         int | None, typer.Option(min=64, help="Positions each model's cache holds; as they fit.")
     ] = None,
-    streams: Annotated[int, typer.Option(min=1, max=1024, help="Of one model at once.")] = 32,
+    streams: Annotated[int, typer.Option(min=1, max=1024, help="Of one model at once.")] = 64,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a token.")] = 512,
     per_client: Annotated[
         int, typer.Option(min=0, help="Requests one client may have at once; 0: no limit.")

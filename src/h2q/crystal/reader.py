@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from h2q.core.errors import CrystalError
 from h2q.core.safetensors_header import TensorEntry, read_header
 from h2q.core.specs import ModelSpec, PlaneSpec
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
+from h2q.crystal.mapped import Stretch, stretches
 from h2q.crystal.shards import FLOATS
 from h2q.crystal.stamp import stamped, write_stamp
 from h2q.crystal.template import read_template
@@ -73,6 +75,33 @@ class Crystal:
             scales = self._scales(shard, f"{name}.scales.{index}", layout.scale_count)
             out.append(Plane(spec, codes, scales))
         return out
+
+    def held(self, name: str, groups: int | None = None) -> list[tuple[str, int]]:
+        """(name, index) of the planes that `planes` would give; nothing is read."""
+        limit = len(self.rank) if groups is None else groups
+        stack = [(name, index) for index in range(len(self.manifest.bits[name]))]
+        return [plane for plane in stack if self._group_of.get(plane, 0) <= limit]
+
+    def pages(self, planes: Iterable[tuple[str, int]]) -> list[Stretch]:
+        """The pages where planes (name, index) lie; nothing is read but headers. Raises
+        CrystalError when one is missing.
+        """
+        spans: dict[int, list[tuple[int, int]]] = {}
+        for name, index in planes:
+            shard = self._group_of.get((name, index), 0)
+            _, entries = self._mapped(shard)
+            for part in ("codes", "scales"):
+                entry = entries.get(f"{name}.{part}.{index}")
+                if entry is None:
+                    raise CrystalError(
+                        f"A plane of {name} is missing.", where=shard_name(shard), fix=DAMAGED
+                    )
+                spans.setdefault(shard, []).append((entry.begin, entry.end))
+        found = []
+        for shard in sorted(spans):
+            data, _ = self._mapped(shard)
+            found += stretches(self.path / shard_name(shard), data, spans[shard])
+        return found
 
     def raw(self, name: str) -> npt.NDArray[np.float32]:
         """A norm or what else is stored as it is, float32. Raises CrystalError when it is not
@@ -132,8 +161,7 @@ class Crystal:
 
     def _scales(self, shard: int, name: str, count: int) -> npt.NDArray[np.uint16]:
         scales: npt.NDArray[np.uint16] = self._array(shard, name, "BF16", (count,)).view(np.uint16)
-        if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
-            raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
+        require_finite(scales, name)
         return scales
 
     def _mapped(self, shard: int) -> tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]:
@@ -142,9 +170,15 @@ class Crystal:
             path = self.path / name
             entries = read_header(path, CrystalError)
             with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[name] = np.frombuffer(mapped, np.uint8), entries
+                memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[name] = np.frombuffer(memory, np.uint8), entries
         return self._maps[name]
+
+
+def require_finite(scales: npt.NDArray[np.uint16], name: str) -> None:
+    """Raises CrystalError where one of the scales of a tensor, bfloat16 bits, is not finite."""
+    if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
+        raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
 
 
 def open_crystal(path: Path) -> Crystal:

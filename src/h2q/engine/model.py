@@ -7,7 +7,7 @@ grouped or through a latent, a gated MLP or a choice of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +37,12 @@ class Model:
         self,
         spec: ModelSpec,
         embedding: Embedding,
-        layers: Sequence[Layer],
+        layers: Collection[Layer],
         norm: FloatArray,
         head: Projection,
     ) -> None:
         self.spec, self.embedding = spec, embedding
-        self.layers: Sequence[Layer] = layers
+        self.layers: Collection[Layer] = layers
         self.norm, self.head = norm, head
         self.observer: Observer | None = None
         self.hidden_observer: HiddenObserver | None = None

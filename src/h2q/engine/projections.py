@@ -46,9 +46,14 @@ class HeldMatrix(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
 
+    @property
+    def version(self) -> int:
+        """Another number whenever the matrix has changed."""
+        ...
+
     def __call__(self, x: FloatArray) -> FloatArray:
-        """float32 (rows, cols), the same array as long as it has not changed. x: float32 (T, cols),
-        what it would be multiplied by.
+        """float32 (rows, cols), not to be changed. x: float32 (T, cols), what it would be
+        multiplied by.
         """
         ...
 
@@ -142,6 +147,8 @@ class PlaneProjection:
 class DenseMatrix:
     """An original matrix, float32."""
 
+    version = 0
+
     def __init__(self, name: str, weights: FloatArray) -> None:
         self.names, self.weights = (name,), weights
 
@@ -150,27 +157,26 @@ class DenseMatrix:
 
 
 class PlaneMatrix:
-    """A matrix decoded from its planes and rotated back, again whenever it has others."""
+    """A matrix decoded from its planes and rotated back."""
 
     def __init__(self, name: str, planes: tuple[Plane, ...], rotation: Rotation) -> None:
         self.rotation = rotation
         self._name, self._planes = name, planes
-        self._decoded: FloatArray | None = None
+        self.version = 0
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self._name,)
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        if self._decoded is None:
-            rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
-            self._decoded = kernels.unrotate(rows, self.rotation)
-        return self._decoded
+        rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
+        return kernels.unrotate(rows, self.rotation)
 
     def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
         """Other planes, where its name is among them; between two tokens."""
         if self._name in planes:
-            self._planes, self._decoded = planes[self._name], None
+            self._planes = planes[self._name]
+            self.version += 1
 
 
 class Joined:

@@ -17,6 +17,7 @@ SCALES = 8  # float32 of a key and of a value, per head and position
 SHARE = 4  # the cache takes at most the fourth part of the budget
 FEW = 2048  # positions that a cache has even where that is more
 STREAMS = 4  # contexts in full that the cache holds where it can
+EASILY = 8  # up to this part of the cache's share it holds those of all streams
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def plan(order: Order, budget: int) -> tuple[Order, Need]:
     limit = spec.max_position_embeddings
     positions = order.context
     if positions is None:
-        positions = min(limit * STREAMS, max(budget // SHARE // each, min(limit, FEW)))
+        fit = max(budget // SHARE // each, min(limit, FEW))
+        positions = max(min(limit * STREAMS, fit), min(limit * order.streams, fit // EASILY))
     groups = len(manifest.groups) if order.groups is None else order.groups
     shards = [file.bytes for file in manifest.files[: 1 + groups]]
     scratch = PROCESS + STEP_ROWS * 4 * (6 * spec.hidden_size + 3 * spec.intermediate_size)

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from h2q.codec.pages import PAGE
 from h2q.core.errors import H2QError
 from h2q.core.events import StageEvent
 from h2q.crystal import Crystal
 from h2q.crystal.manifest import NAME
 from h2q.engine.drafts import Drafter
 from h2q.engine.model import Model
+from h2q.engine.page_pool import PagePool
+from h2q.runtime.pool import MemoryPool, page_bytes
+from h2q.runtime.worker import Order
 
 if TYPE_CHECKING:  # its library takes as long to load as all the rest: beside it, in a thread
     from h2q.text.tokenizer import Tokenizer
@@ -28,12 +32,23 @@ class Started(Protocol):
     drafter: Drafter | None
     fingerprint: str
     budget: int
-    pressure: int
+    order: Order
+    """As it was made to fit its memory."""
+    rows: int
+    """Of a step, at most."""
+    memory: MemoryPool
+    warning: str
+    """What a person should know before using it; often nothing."""
     wake: Callable[[], None] | None
     """Called, from any thread, when there is something to do between two steps."""
 
     @property
     def pinned(self) -> bool: ...
+
+    @property
+    def pressure(self) -> int:
+        """From 0 (none) to 3."""
+        ...
 
     @property
     def planes(self) -> int:
@@ -103,3 +118,13 @@ class TokenizerReading:
 def fingerprint(crystal: Crystal) -> str:
     """sha256 of crystal.json, which holds those of all shards: hex."""
     return hashlib.sha256((crystal.path / NAME).read_bytes()).hexdigest()
+
+
+def cache_pages(started: Started) -> PagePool:
+    """The pages that a model's order asks for, in an arena of their own. Raises ResourceError when
+    they do not fit.
+    """
+    spec, order = started.model.spec, started.order
+    count = -(-(order.context or spec.max_position_embeddings) // PAGE)
+    arena = started.memory.arena("cache", count * page_bytes(spec, order.cache))
+    return PagePool(spec, count, order.cache, arena.array)

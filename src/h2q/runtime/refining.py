@@ -1,6 +1,6 @@
 """Refinement groups coming in behind a model that already talks, and given back.
 
-One thread of the lowest priority brings shards into memory by rank. While tokens are said it keeps
+One thread of low priority brings shards into memory by rank. While tokens are said it keeps
 to a rate, so that they hardly wait for it. What it brought is used when the model's own thread
 takes it up, between two tokens.
 """
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from h2q.codec.planes import Plane
 from h2q.core.errors import H2QError
 from h2q.core.paging import forget_file, populate, release, step_back
 from h2q.crystal import Crystal
@@ -19,21 +18,22 @@ from h2q.crystal import Crystal
 CHUNK = 1 << 20
 RATE = 256 << 20  # bytes a second while tokens are said
 PAUSE = 0.3  # seconds after a token in which the next one may still come
+GRACE = 1.0  # seconds that a first token has before refinement competes with it
 
-Stacks = dict[str, tuple[Plane, ...]]
+Told = Callable[[], Callable[[], None] | None]  # a weak reference
 
 
 class Refining:
-    """`aim` groups are wanted in memory, `ready` are there. `told` hears, in this thread, of every
-    group that came in. Raises nothing; what went wrong is `error`, and no more comes in.
+    """`aim` groups are wanted in memory, `ready` are there. What `told()` gives, if it is still
+    there, is called in the thread of this when a group came in. Raises nothing; what went wrong is
+    `error`, and no more comes in.
     """
 
-    def __init__(self, crystal: Crystal, aim: int, told: Callable[[int], None]) -> None:
+    def __init__(self, crystal: Crystal, aim: int, told: Told) -> None:
         self._crystal, self._told = crystal, told
         self.aim, self.ready = aim, 0
         self.error: H2QError | None = None
         self.bytes = 0
-        self._stacks: dict[int, Stacks] = {}
         self._hurried = 0  # groups that somebody waits for
         self._spoke = 0.0
         self._closed = False
@@ -52,7 +52,10 @@ class Refining:
 
     def spoke(self) -> None:
         """A token was said just now."""
-        self._spoke = time.monotonic()
+        first, self._spoke = not self._spoke, time.monotonic()
+        if first:
+            with self._news:
+                self._news.notify_all()
 
     def want(self, aim: int) -> None:
         """How many groups are wanted from now on; what is too much goes by `give_back`."""
@@ -72,10 +75,6 @@ class Refining:
         if self.error is not None and self.ready < groups:
             raise self.error.at(self.error.where)
 
-    def stacks(self, group: int) -> Stacks:
-        """The parts that a group refines, with all planes up to it."""
-        return self._stacks[group]
-
     def give_back(self, groups: int) -> None:
         """Let all groups beyond the first `groups` go, memory first; call when no model uses them,
         and nothing more is wanted than they.
@@ -84,7 +83,6 @@ class Refining:
             gone = range(self.ready, groups, -1)
             self.ready = min(self.ready, groups)
         for group in gone:
-            self._stacks.pop(group, None)
             self._release(group)
 
     def fail(self, error: H2QError) -> None:
@@ -103,6 +101,8 @@ class Refining:
 
     def _run(self) -> None:
         step_back()
+        with self._news:
+            self._news.wait_for(lambda: self._closed or self._hurried or self._spoke, GRACE)
         while True:
             with self._news:
                 self._news.wait_for(
@@ -131,20 +131,18 @@ class Refining:
             populate(data.ctypes.data + begin, count)
             if self._hurried < group and began - self._spoke < PAUSE:
                 time.sleep(max(0.0, count / RATE - (time.monotonic() - began)))
-        names = {name for name, _ in self._crystal.rank[group - 1]}
-        stacks = {name: tuple(self._crystal.planes(name, group)) for name in names}
+        for name, _ in self._crystal.rank[group - 1]:
+            self._crystal.planes(name, group)  # scales are looked at here, not between two tokens
         with self._news:
-            if self._unwanted(group):
-                stacks.clear()
-            else:
-                self._stacks[group] = stacks
+            kept = not self._unwanted(group)
+            if kept:
                 self.ready = group
                 self.bytes += data.nbytes
                 self._news.notify_all()
-        if stacks:
-            self._told(group)
-        else:
+        if not kept:
             self._release(group)
+        elif (told := self._told()) is not None:
+            told()
 
     def _release(self, group: int) -> None:
         data = self._crystal.mapped(group)

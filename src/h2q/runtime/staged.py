@@ -3,32 +3,33 @@ refinement groups follow by rank behind the tokens, and each step is an event.
 
 | stage | when | bytes |
 |---|---|---|
-| map | files are mapped, nothing is read | 0 |
+| map | files are mapped; reading has begun | read by then |
 | first layer | the embedding and one layer are in memory | read by then |
 | base | all base planes are in memory | read by then |
 | first token | the model has said something | read by then |
 | plane N | so many planes take part | read by then |
 | full quality | all planes that were ordered take part | read by then |
+
+Under pressure planes are given back, the last first, and come back when it has passed.
 """
 
 from __future__ import annotations
 
 import threading
-import time
+import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 from h2q.core.errors import H2QError, UsageError
 from h2q.core.events import StageEvent
-from h2q.crystal import crystal_bytes, open_crystal
+from h2q.crystal import crystal_bytes
 from h2q.engine.arriving import ArrivingModel, arrivals
 from h2q.engine.drafts import Drafter
 from h2q.engine.load import exchange, load_crystal
 from h2q.engine.model import Model
-from h2q.runtime.loading import TokenizerReading, fingerprint
+from h2q.runtime.opening import Opening
+from h2q.runtime.pressure import Pressure
 from h2q.runtime.read_ahead import ReadAhead
 from h2q.runtime.refining import Refining
-from h2q.runtime.worker import Order
 
 SMALL = 32 << 20  # bytes that are read in less time than a token takes: no stages for them
 
@@ -39,24 +40,24 @@ class Staged:
     arrive later, it is raised where they are waited for.
     """
 
-    def __init__(self, order: Order, pin: int | None = None, small: int = SMALL) -> None:
-        self._began = time.perf_counter()
-        self.timeline: list[StageEvent] = []
-        self.budget, self.pressure = order.memory or 0, 0
+    warning = ""
+
+    def __init__(self, opening: Opening, pin: int | None = None, small: int = SMALL) -> None:
+        self.order, self.rows, self.memory = opening.order, opening.rows, opening.memory
+        self.timeline: list[StageEvent] = opening.timeline
+        self.fingerprint = opening.fingerprint
         self.wake: Callable[[], None] | None = None
-        path = Path(order.crystal)
-        tokenizer = TokenizerReading(path / "tokenizer.json")
-        self._crystal = crystal = open_crystal(path)
-        crystal.require(0)
-        self.all_planes = 1 + len(crystal.rank)
-        self.fingerprint = fingerprint(crystal)
-        self._groups = 0
+        self._note_stage = opening.note
+        self._crystal = crystal = opening.crystal
+        self._guard = Pressure(opening.order.memory or 0)
+        self.budget, self.all_planes = self._guard.budget, 1 + len(crystal.rank)
+        self._groups, most = 0, len(crystal.rank)
         self._pin: int | None = None
-        most = len(crystal.rank)
-        self._most = most if order.groups is None else min(order.groups, most)
+        self._most = most if self.order.groups is None else min(self.order.groups, most)
         if pin is not None:
             self._most = self._pin = self._checked(pin) - 1
-        self._refining = Refining(crystal, self._most, self._came)
+        self._allowed = self._most
+        self._refining = Refining(crystal, self._most, weakref.WeakMethod(self._came))
         self._read = ReadAhead(crystal.mapped(0))
         self._spoke = self._full = False
         self._note("map")
@@ -71,11 +72,10 @@ class Staged:
         self._binding.start()
         self.drafter: Drafter | None = None
         try:
-            if order.draft:
+            if self.order.draft:
                 self._binding.join()
-                self.drafter = Drafter(load_crystal(crystal, 0), order.draft)
-            self.tokenizer = tokenizer.result()
-            self.tokenizer.require_fit(crystal.spec.vocab_size)
+                self.drafter = Drafter(load_crystal(crystal, 0), self.order.draft)
+            self.tokenizer = opening.tokenizer()
             if self._whole:
                 self._binding.join()
                 self._refining.bring(self._most)
@@ -97,6 +97,10 @@ class Staged:
     def pinned(self) -> bool:
         return self._pin is not None
 
+    @property
+    def pressure(self) -> int:
+        return self._guard.level
+
     def chat_template(self) -> str | None:
         return self._crystal.chat_template()
 
@@ -104,33 +108,34 @@ class Staged:
         """See Started. Waits for planes that are fixed and not there yet. Raises CrystalError when
         they cannot come.
         """
+        self._heed()
         pin = self._pin
-        wanted = self._most if pin is None else pin
         if pin is not None and pin > self._refining.ready:
-            self._refining.want(max(pin, self._most))
             self._refining.wait(pin)
-        wanted = min(wanted, self._refining.ready)
+        wanted = min(self._allowed if pin is None else pin, self._refining.ready)
         changed = wanted != self._groups
         if changed:
             self._binding.join()
             self._exchange(wanted)
-        needed = max(self._most, pin or 0)
-        if self._refining.ready > needed:
-            self._refining.give_back(needed)
+        if self._refining.ready > self._needed:
+            self._refining.give_back(self._needed)
         return changed
 
     def pin(self, planes: int | None) -> None:
         self._pin = None if planes is None else self._checked(planes) - 1
-        self._refining.want(max(self._most, self._pin or 0))
+        self._refining.want(self._needed)
 
     def drop(self) -> None:
         self._most = max(0, min(self._most, self._refining.ready) - 1)
-        self._full = True
-        self._refining.want(max(self._most, self._pin or 0))
+        self._allowed, self._full = min(self._allowed, self._most), True
+        self._refining.want(self._needed)
 
     def refine(self) -> None:
-        self._most = self.all_planes - 1
-        self._refining.want(self._most)
+        most = self.all_planes - 1
+        self._most = most if self.order.groups is None else min(self.order.groups, most)
+        if not self._guard.level:
+            self._allowed = self._most
+        self._refining.want(self._needed)
 
     def spoke(self) -> None:
         """See Started."""
@@ -143,6 +148,23 @@ class Staged:
         self._read.close()
         self._binding.join()
         self._refining.close()
+
+    @property
+    def _needed(self) -> int:
+        """Groups that are to be in memory."""
+        return max(self._allowed, self._pin or 0)
+
+    def _heed(self) -> None:
+        """Give planes up under pressure, and let them come back one by one."""
+        level = self._guard.look()
+        before = self._allowed
+        if level >= 2:
+            self._allowed = 0 if level == 3 else max(0, min(before, self._refining.ready) - 1)
+        elif before < self._most:
+            size = self._crystal.manifest.files[1 + before].bytes
+            self._allowed += self._refining.ready == before and self._guard.allows(size)
+        if self._allowed != before:
+            self._refining.want(self._needed)
 
     def _checked(self, planes: int) -> int:
         if not 1 <= planes <= self.all_planes:
@@ -183,10 +205,9 @@ class Staged:
             self._full = True
             self._note("full quality")
 
-    def _came(self, group: int) -> None:
+    def _came(self) -> None:
         if self.wake is not None:
             self.wake()
 
     def _note(self, stage: str) -> None:
-        read = self._read.bytes + self._refining.bytes
-        self.timeline.append(StageEvent(stage, time.perf_counter() - self._began, read))
+        self._note_stage(stage, self._read.bytes + self._refining.bytes)

@@ -31,7 +31,7 @@ class Opening:
     settings: ServerSettings = field(default_factory=ServerSettings)
     memory: int | None = None
     context: int | None = None
-    streams: int = 32
+    streams: int = 64
     quiet: bool = False
 
 
