@@ -34,4 +34,5 @@ def state_of(service: Service) -> WorkerState:
         pressure=started.pressure,
         prefix_hits=service.prefix_hits,
         timeline=tuple(started.timeline),
+        restored=service.warm.restored if service.warm else 0,
     )
