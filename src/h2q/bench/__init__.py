@@ -8,16 +8,19 @@ from h2q.bench.materials import TRIAL_BELOW
 from h2q.bench.random_model import DEFAULT_SHAPE
 from h2q.bench.results import write_result
 from h2q.bench.serve import ServeOptions, bench_serve
+from h2q.bench.start import StartOptions, bench_start
 
 __all__ = [
     "DEFAULT_SHAPE",
     "TRIAL_BELOW",
     "EngineOptions",
     "ServeOptions",
+    "StartOptions",
     "bench_codec",
     "bench_engine",
     "bench_kernels",
     "bench_serve",
+    "bench_start",
     "machine",
     "slug",
     "write_result",

@@ -15,7 +15,7 @@ from h2q.core.events import ProgressListener
 if TYPE_CHECKING:
     from h2q.bench import EngineOptions
 
-KNOWN = ("codec", "kernels", "engine", "serve")
+KNOWN = ("codec", "kernels", "engine", "serve", "start")
 CROWD_SECONDS = 300.0
 RESULTS = Path("benchmarks/results")  # of a checkout
 PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -23,7 +23,7 @@ PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6
 
 def bench(
     what: Annotated[
-        str, typer.Argument(help="`codec`, `kernels`, `engine` or `serve`.")
+        str, typer.Argument(help="`codec`, `kernels`, `engine`, `serve` or `start`.")
     ] = "kernels",
     mebibytes: Annotated[
         int, typer.Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
@@ -33,15 +33,23 @@ def bench(
         typer.Option(help="Write the result here. In a checkout: benchmarks/results."),
     ] = None,
     shape: Annotated[
-        str, typer.Option(help="engine: sizes of the model; `trial` only shows that all rows work.")
+        str,
+        typer.Option(
+            help="engine, start: sizes of the model; `trial` only shows that all rows work."
+        ),
     ] = "llama-1.1b",
     only: Annotated[
-        list[str] | None, typer.Option(help="engine: this group of rows; may be given again.")
+        list[str] | None,
+        typer.Option(help="engine, start: this group of rows; may be given again."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="engine: runs of each kind.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, help="engine, start: runs of each kind.")
+    ] = 3,
     peer_files: Annotated[
         Path | None,
-        typer.Option(help="engine: a folder that keeps llama.cpp's files, gigabytes, for later."),
+        typer.Option(
+            help="engine, start: a folder that keeps files of the model, gigabytes, for later."
+        ),
     ] = None,
     crystal: Annotated[
         Path | None,
@@ -59,17 +67,22 @@ def bench(
         TRIAL_BELOW,
         EngineOptions,
         ServeOptions,
+        StartOptions,
         bench_serve,
+        bench_start,
         write_result,
     )
     from h2q.cli.output import emit, progress, say, table
 
     if what not in KNOWN:
         raise UsageError(f"There is no benchmark {what!r}.", fix=f"Known: {', '.join(KNOWN)}.")
-    engine = EngineOptions(shape, tuple(only or ()), repeats, peer_files, crystal)
+    rows = tuple(only or ())
+    engine = EngineOptions(shape, () if what == "start" else rows, repeats, peer_files, crystal)
     with progress() as listen:
         if what == "serve":
             document = bench_serve(ServeOptions(seconds, clients, crystal=crystal), listen)
+        elif what == "start":
+            document = bench_start(StartOptions(shape, rows, repeats, peer_files), listen)
         else:
             document = _measured(what, mebibytes, engine, listen)
     whole = {
@@ -77,8 +90,10 @@ def bench(
         "kernels": mebibytes >= TRIAL_BELOW,
         "engine": not only and shape != "trial",
         "serve": seconds >= CROWD_SECONDS,
+        "start": not only and shape != "trial",
     }[what]
-    name = what if what != "engine" or shape == DEFAULT_SHAPE else f"engine-{shape}"
+    other = what in ("engine", "start") and shape != DEFAULT_SHAPE
+    name = f"{what}-{shape}" if other else what
     target = _target(f"{name}-{document['machine']['slug']}.json", whole, out)
     if target is not None:
         write_result(target, document)
