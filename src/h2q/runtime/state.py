@@ -33,5 +33,6 @@ def state_of(service: Service) -> WorkerState:
         budget=started.budget,
         pressure=started.pressure,
         prefix_hits=service.prefix_hits,
+        experts=started.experts,
         timeline=tuple(started.timeline),
     )

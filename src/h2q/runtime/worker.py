@@ -13,6 +13,7 @@ from typing import Protocol
 
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.events import StageEvent, TokenEvent
+from h2q.core.expert_tally import ExpertTally
 
 AHEAD = 256  # events that may lie unread before an answer rests
 SHARE = 64  # events after which a reader says that it took them
@@ -55,8 +56,8 @@ class Control:
 class WorkerState:
     """Of a worker now. Bytes: `resident` of the process, `weights`, `cache` (keys and values in
     use) and `cache_capacity`, `scratch`; `budget` is 0 without a promise. `planes` of `all_planes`
-    take part; `pinned` when they are fixed. `pressure` from 0 (none) to 3. `timeline`: how the
-    start went.
+    take part; `pinned` when they are fixed. `pressure` from 0 (none) to 3. `experts`: where not all
+    are in memory. `timeline`: how the start went.
     """
 
     fingerprint: str
@@ -75,6 +76,7 @@ class WorkerState:
     budget: int
     pressure: int
     prefix_hits: int
+    experts: ExpertTally | None = None
     timeline: tuple[StageEvent, ...] = ()
 
 
