@@ -97,23 +97,25 @@ class Watch:
 
 def main(crystal: str, memory: int, tokens: int, cold: int, pin: int) -> None:
     """In the new process: one JSON object on stdout."""
+    from h2q.core.asks import Ask
     from h2q.core.expert_tally import ExpertTally
     from h2q.core.memory import peak_rss_bytes
-    from h2q.engine import Sampler
+    from h2q.core.sampling_options import SamplingOptions
     from h2q.runtime.hot_start import HotStartManager
     from h2q.runtime.mixed import Mixed
 
     if memory < 0:
         memory = least_memory(crystal) - memory
     watch, began = Watch(), time.perf_counter()
-    session = HotStartManager().start(Path(crystal), memory=memory or None, pin=pin or None)
-    started = session.started
+    service = HotStartManager().start(Path(crystal), memory=memory or None, pin=pin or None)
+    started = service.started
     if isinstance(started, Mixed):
         started.store.forget = bool(cold)
     ready = time.perf_counter()
     digest, said, first = hashlib.sha256(), 0, 0.0
     before, disk = started.experts or ExpertTally(0, 0, 0, 0), 0
-    for event in session.stream(PROMPT * REPEATED, tokens, Sampler(temperature=1.0, seed=3)):
+    sampling = SamplingOptions(temperature=1.0, seed=3, max_tokens=tokens)
+    for event in service.generate(Ask(prompt=PROMPT * REPEATED, raw=True, sampling=sampling)):
         if event.token < 0:
             continue
         digest.update(event.token.to_bytes(4, "little"))
@@ -147,7 +149,7 @@ def main(crystal: str, memory: int, tokens: int, cold: int, pin: int) -> None:
         every=after.every,
         expected=min(1e9, started.expected) if isinstance(started, Mixed) else 0.0,
     )
-    started.close()
+    service.close()
     sys.stdout.write(json.dumps(asdict(found)) + "\n")
 
 

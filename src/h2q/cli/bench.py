@@ -159,7 +159,7 @@ def _codec_words(row: Mapping[str, Any]) -> str:
 
 def _figure(value: float, unit: str) -> str:
     """Four digits, a prefix of a thousand's power, the unit."""
-    if unit == "x":
-        return f"{value:.3g} x"
+    if unit in ("x", "%"):
+        return f"{value:.3g} {unit}"
     scale, prefix = next((p for p in PREFIXES if abs(value) >= p[0]), PREFIXES[-1])
     return f"{value / scale:.4g} {prefix}{unit}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,15 @@ def table(title: str, rows: list[tuple[str, str]]) -> None:
     print(title)
     for name, value in rows:
         print(f"  {name:<{width}}  {value}")
+    sys.stdout.flush()
+
+
+def columns(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table with a line of heads, on stdout."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("   ".join(cells).rstrip())
     sys.stdout.flush()
 
 

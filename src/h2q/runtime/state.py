@@ -35,4 +35,5 @@ def state_of(service: Service) -> WorkerState:
         prefix_hits=service.prefix_hits,
         experts=started.experts,
         timeline=tuple(started.timeline),
+        restored=service.warm.restored if service.warm else 0,
     )
