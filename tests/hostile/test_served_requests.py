@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from at_the_door import error_of, told, unharmed
+
 from served import Served, served
 
 
@@ -66,7 +66,8 @@ def test_templates(server: Served, template: str) -> None:
 NAMES = (
     "../../etc/passwd", "..", ".", "/etc/passwd", "a/../../b", "seed/../../x", "..\\..\\x",
     "a\0b", "%2e%2e%2fetc", "library/../x:latest", "x:../../y", "http://../x", "a" * 500,
-    "con:..", "seed:latest/../../x", "~root/x", "${HOME}", "-rf", "\u202eseed", "registry.ollama.ai/../x",
+    "con:..", "seed:latest/../../x", "~root/x", "${HOME}", "-rf", "\u202eseed",
+    "registry.ollama.ai/../x",
 )  # fmt: skip
 
 
