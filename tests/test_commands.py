@@ -37,7 +37,7 @@ def document(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_help_names_every_command() -> None:
     result = h2q("--help")
     assert result.returncode == 0
-    names = "crystallize run show verify eval export doctor demo bench"
+    names = "crystallize run show verify eval export pull create ls ps cp rm stop doctor demo bench"
     for name in names.split():
         assert name in result.stdout
         assert h2q(name, "--help").returncode == 0
