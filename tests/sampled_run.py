@@ -11,7 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
-from h2q.engine import Sampler
+from h2q.core.asks import Ask
+from h2q.core.sampling_options import SamplingOptions
 from h2q.runtime import HotStartManager
 from h2q.runtime.process import peak_rss_bytes, rss_bytes
 
@@ -55,26 +56,23 @@ def main(path: str, memory: int, how: str) -> None:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    session = HotStartManager().start(Path(path), ring=RING, memory=memory)
-    tokens = []
+    service = HotStartManager().start(Path(path), ring=RING, memory=memory)
+    sampling = SamplingOptions(temperature=0.9, seed=1, max_tokens=TOKENS)
+    ask = Ask(prompt="Once upon a time", raw=True, sampling=sampling, ring=RING)
     try:
-        for event in session.stream("Once upon a time", TOKENS, Sampler(0.9, seed=1)):
-            tokens.append(event.token)
+        tokens = sum(not event.finish for event in service.generate(ask))
     finally:
         ended.set()
         watcher.join()
     found = {
         "memory": memory,
-        "tokens": len(tokens) - 1,
+        "tokens": tokens,
         "most": most[0],
         "samples": samples[0],
         "peak": peak_rss_bytes(),
-        "planes": session.planes,
-        "all_planes": session.started.all_planes,
         "limit": limited,
-        "warning": session.started.warning,
     }
-    session.close()
+    service.close()
     if limited:
         leave()
     print(json.dumps(found))

@@ -63,6 +63,11 @@ class Started(Protocol):
         """Bytes of the planes that take part."""
         ...
 
+    @property
+    def refined(self) -> int:
+        """Bytes of refinement that came in so far."""
+        ...
+
     def chat_template(self) -> str | None: ...
 
     def between_steps(self) -> bool:
