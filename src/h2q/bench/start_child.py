@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from h2q.bench.random_crystal import EIGHT_TOKENS as PROMPT
 from h2q.core.memory import peak_rss_bytes
 from h2q.runtime.process import age_seconds, rss_bytes
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from h2q.core.events import TokenEvent
     from h2q.runtime.service import Service
 
-PROMPT = "q!Z~q!Z~"  # no merges: eight tokens of a random crystal's tokenizer
 WATCHED = 0.005  # seconds between two looks at the resident set
 SETTLED = 0.9  # of a plane's bytes are back
 
@@ -45,12 +45,17 @@ def first(path: Path) -> Found:
     """Bytes of each shard in memory when the first token is said, by the system's own account."""
     from h2q.bench.file_cache import cached
 
-    service = _model(path)
+    service, found = _model(path), Found()
+
+    def look() -> None:
+        if not found:
+            found["seconds"] = age_seconds()
+            found["bytes"] = {p.name: cached(p) for p in sorted(path.glob("*.safetensors"))}
+
+    service.hook = look  # when the token was told, before anything else goes on
     next(_said(service, PROMPT, 4))
-    seconds = age_seconds()
-    read = {shard.name: cached(shard) for shard in sorted(path.glob("*.safetensors"))}
     service.close()
-    return {"seconds": seconds, "bytes": read}
+    return found
 
 
 def streaming(path: Path, tokens: int) -> Found:

@@ -76,13 +76,13 @@ def bench(
 
     if what not in KNOWN:
         raise UsageError(f"There is no benchmark {what!r}.", fix=f"Known: {', '.join(KNOWN)}.")
-    rows = tuple(only or ())
-    engine = EngineOptions(shape, () if what == "start" else rows, repeats, peer_files, crystal)
+    groups = tuple(only or ())
+    engine = EngineOptions(shape, () if what == "start" else groups, repeats, peer_files, crystal)
     with progress() as listen:
         if what == "serve":
             document = bench_serve(ServeOptions(seconds, clients, crystal=crystal), listen)
         elif what == "start":
-            document = bench_start(StartOptions(shape, rows, repeats, peer_files), listen)
+            document = bench_start(StartOptions(shape, groups, repeats, peer_files), listen)
         else:
             document = _measured(what, mebibytes, engine, listen)
     whole = {
