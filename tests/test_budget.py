@@ -19,15 +19,15 @@ from h2q.core.errors import CrystalError, ResourceError, UsageError
 from h2q.core.paging import trim
 from h2q.crystal import open_crystal
 from h2q.crystal.manifest import shard_name
-from h2q.engine import Sampler
 from h2q.engine.layer_stream import LayerStream
-from h2q.runtime import HotStartManager, Session
+from h2q.runtime import HotStartManager
 from h2q.runtime.budget import plan, scratch_bytes, shard_bytes, streamed_bytes
 from h2q.runtime.opening import Opening
 from h2q.runtime.pressure import RECOVERY, Pressure
 from h2q.runtime.process import rss_bytes, rss_parts
 from h2q.runtime.streamed import Streamed
 from h2q.runtime.worker import Order
+from talking import alone, asked
 
 MIB = 1 << 20
 INTERPRETER = 60 * MIB
@@ -149,16 +149,16 @@ def test_layers_from_the_disk_say_the_same(trial: Path) -> None:
     told = re.search(r"expect ([\d.e+]+) tokens/s", started.warning)
     assert told is not None
     assert float(told[1]) == pytest.approx(started.expected, rel=0.1)
-    session = Session(started)
-    text = [e.token for e in session.stream("The sea", 30, Sampler(0.9, seed=1))]
+    session = alone(started)
+    text = [e.token for e in session.generate(asked("The sea", 30, 0.9, seed=1))]
     layers = started.layers
     assert layers.bytes >= 30 * started.bytes_per_token
     for _ in range(3):  # broken off in a layer, and begun again
         next(iter(layers))
-    again = [e.token for e in session.stream("The sea", 30, Sampler(0.9, seed=1))]
+    again = [e.token for e in session.generate(asked("The sea", 30, 0.9, seed=1))]
     session.close()
     whole = HotStartManager().start(trial, pin=1)
-    expected = [e.token for e in whole.stream("The sea", 30, Sampler(0.9, seed=1))]
+    expected = [e.token for e in whole.generate(asked("The sea", 30, 0.9, seed=1))]
     whole.close()
     assert text == again == expected
 

@@ -13,15 +13,14 @@ from h2q.core.errors import CrystalError, UsageError
 from h2q.core.paging import resident
 from h2q.crystal import open_crystal
 from h2q.crystal.manifest import shard_name
-from h2q.engine import Sampler
 from h2q.engine.arriving import arrivals
-from h2q.runtime import Session
 from h2q.runtime.loading import Started
 from h2q.runtime.opening import Opening
 from h2q.runtime.service import Service
 from h2q.runtime.staged import Staged
 from h2q.runtime.starting import start
 from h2q.runtime.worker import Control, Order
+from talking import alone, asked
 
 STORY = "Once upon a time"
 
@@ -35,8 +34,8 @@ def staged(path: Path, pin: int | None = None) -> Staged:
 
 def said(started: Started, tokens: int = 24) -> list[tuple[int, float, int]]:
     """Tokens, log-probabilities and planes of a greedy text; closes the model."""
-    session = Session(started)
-    events = list(session.stream(STORY, tokens, Sampler(0)))
+    session = alone(started)
+    events = list(session.generate(asked(STORY, tokens)))
     session.close()
     return [(event.token, event.logprob, event.planes) for event in events]
 
@@ -51,9 +50,9 @@ def test_the_base_lies_in_the_order_of_execution(seed_path: Path) -> None:
 
 def test_stages_follow_each_other(seed_path: Path) -> None:
     started = staged(seed_path)
-    session = Session(started)
+    session = alone(started)
     seen: list[int] = []
-    for event in session.stream(STORY, 400, Sampler(0)):
+    for event in session.generate(asked(STORY, 400)):
         seen.append(event.planes)
         if event.planes == started.all_planes:
             break

@@ -9,6 +9,7 @@ from h2q.bench.materials import TRIAL_BELOW
 from h2q.bench.random_model import DEFAULT_SHAPE
 from h2q.bench.results import write_result
 from h2q.bench.serve import ServeOptions, bench_serve
+from h2q.bench.start import StartOptions, bench_start
 
 __all__ = [
     "DEFAULT_SHAPE",
@@ -16,11 +17,13 @@ __all__ = [
     "EngineOptions",
     "ExpertOptions",
     "ServeOptions",
+    "StartOptions",
     "bench_codec",
     "bench_engine",
     "bench_experts",
     "bench_kernels",
     "bench_serve",
+    "bench_start",
     "machine",
     "slug",
     "write_result",

@@ -36,7 +36,7 @@ class Options:
     `seed` picks the rotation and all text that is sampled. `calibration` is a text of the person's
     own; without one the original model is asked. The numbers of texts follow the model's size
     unless given. Dampings and ridge are relative to the mean of the moments' diagonal (see moments,
-    correction).
+    correction); the last plane of a tower has the refinement's damping, all below the base's.
     """
 
     quality: float | None = None
