@@ -11,8 +11,10 @@ from h2q.core.events import StageEvent
 from h2q.core.expert_tally import ExpertTally
 from h2q.core.mlp_tensors import is_expert
 from h2q.core.units import format_bytes
+from h2q.crystal.manifest import shard_name
 from h2q.engine.drafts import Drafter
 from h2q.engine.expert_store import ExpertStore
+from h2q.engine.layer_stream import disk_speed
 from h2q.engine.load import exchange, load_crystal
 from h2q.runtime.expert_budget import ExpertPlan
 from h2q.runtime.opening import Opening
@@ -55,7 +57,8 @@ class Mixed:
         try:
             self.pin(pin)
             self.between_steps()
-            self.expected = self.store.expected_speed()
+            shard = self._crystal.path / shard_name(0)
+            self.expected = self.store.expected_speed(disk_speed(shard))
             self.warning = self._words()
             self._note("experts mapped", 0)
             self.tokenizer = opening.tokenizer()
