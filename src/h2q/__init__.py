@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
-    from h2q.runtime import HotStartManager
+    from h2q.orchestrator.update import HotUpdate
+    from h2q.runtime import HotStartManager, Worker
 
 __all__ = [
     "Demo",
     "DiscreteDecisionEngine",
     "HotStartManager",
+    "HotUpdate",
     "ModelCrystallizationEngine",
     "ResourceOrchestrator",
     "SpectralStabilityController",
+    "Worker",
     "__version__",
     "geometry",
 ]
@@ -30,9 +33,11 @@ _HOMES = {
     "Demo": "h2q.demo",
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
+    "HotUpdate": "h2q.orchestrator.update",
     "ModelCrystallizationEngine": "h2q.crystallize",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
+    "Worker": "h2q.runtime",
 }
 
 
