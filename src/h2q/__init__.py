@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
-    from h2q.runtime import HotStartManager
+    from h2q.orchestrator.update import HotUpdate
+    from h2q.runtime import HotStartManager, Worker
     from h2q.server.bridge import OllamaBridge
 
 __all__ = [
     "Demo",
     "DiscreteDecisionEngine",
     "HotStartManager",
+    "HotUpdate",
     "ModelCrystallizationEngine",
     "OllamaBridge",
     "ResourceOrchestrator",
     "SpectralStabilityController",
+    "Worker",
     "__version__",
     "geometry",
 ]
@@ -32,10 +35,12 @@ _HOMES = {
     "Demo": "h2q.demo",
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
+    "HotUpdate": "h2q.orchestrator.update",
     "ModelCrystallizationEngine": "h2q.crystallize",
     "OllamaBridge": "h2q.server.bridge",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
+    "Worker": "h2q.runtime",
 }
 
 
