@@ -66,25 +66,22 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("kind", [LocalWorker, ProcessWorker])
-def test_a_worker_says_what_a_session_says(kind: type[Worker], seed_path: Path) -> None:
-    session = HotStartManager().start(seed_path)
-    from h2q.engine import Sampler
-
+def test_a_worker_says_what_a_service_says(kind: type[Worker], seed_path: Path) -> None:
+    service = HotStartManager().start(seed_path)
     prompts = (STORY, "The dog", "Lily")
-    expected = [
-        "".join(event.text for event in session.stream(text, 24, Sampler(temperature=0)))
-        for text in prompts
-    ]
+    expected = ["".join(e.text for e in service.generate(greedy(text, 24))) for text in prompts]
+    tokens, every = service.count(greedy()), service.state().all_planes
+    service.close()
 
     async def work() -> None:
         worker = kind()
         state = await worker.start(Order(str(seed_path)))
         try:
-            assert (state.planes, state.running) == (session.planes, 0)
+            assert (state.planes, state.running) == (every, 0)
             assert next(event.stage for event in state.timeline) == "map"
             found = await asyncio.gather(*(said(worker, greedy(text, 24)) for text in prompts))
             assert list(found) == expected
-            assert await worker.count(greedy()) == len(session.tokenizer.encode(STORY))
+            assert await worker.count(greedy()) == tokens
             vectors = await worker.embed(EmbedAsk(("a cat", "a dog")))
             assert len(vectors.vectors) == 2 * 4 * vectors.width
             pinned = await worker.control(Control("pin", 1))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from h2q.runtime.hot_start import HotStartManager
     from h2q.runtime.local import LocalWorker
     from h2q.runtime.remote import ProcessWorker
-    from h2q.runtime.session import Session, Statistics
+    from h2q.runtime.service import Service
     from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 __all__ = [
@@ -22,9 +22,8 @@ __all__ = [
     "LocalWorker",
     "Order",
     "ProcessWorker",
-    "Session",
+    "Service",
     "Spares",
-    "Statistics",
     "Worker",
     "WorkerState",
 ]
@@ -35,9 +34,8 @@ _HOMES = {
     "LocalWorker": "local",
     "Order": "worker",
     "ProcessWorker": "remote",
-    "Session": "session",
+    "Service": "service",
     "Spares": "child",
-    "Statistics": "session",
     "Worker": "worker",
     "WorkerState": "worker",
 }

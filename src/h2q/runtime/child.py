@@ -19,7 +19,7 @@ from h2q.core.errors import ResourceError
 from h2q.runtime.frames import LENGTH, Ready, frame_length, reply
 
 READY_SECONDS = 120.0  # a disk may be slow; it is not the model that is waited for
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 15.0  # to save caches; without them a process is gone at once
 ROOT = Path(__file__).parents[2]
 # Nothing is imported from the folder the parent happens to be in. No collector while modules load.
 BOOT = (

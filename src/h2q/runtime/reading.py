@@ -25,8 +25,12 @@ class Going:
     took: Callable[[int], None]
 
 
-def events_of(submit: Callable[[Ask, Reader], Going], ask: Ask) -> Iterator[TokenEvent]:
-    """The events of an answer, waited for in this thread; closing the iterator ends it."""
+def events_of(
+    submit: Callable[[Ask, Reader], Going], ask: Ask, turn: Callable[[], bool] | None = None
+) -> Iterator[TokenEvent]:
+    """The events of an answer, waited for in this thread; closing the iterator ends it. turn: lets
+    the model go on where no other thread does.
+    """
     queue: SimpleQueue[TokenEvent | H2QError] = SimpleQueue()
 
     def read(events: list[TokenEvent], error: H2QError | None) -> None:
@@ -38,6 +42,8 @@ def events_of(submit: Callable[[Ask, Reader], Going], ask: Ask) -> Iterator[Toke
     going, count = submit(ask, read), 0
     try:
         while True:
+            while turn is not None and queue.empty() and turn():
+                pass
             found = queue.get()
             if isinstance(found, H2QError):
                 raise found

@@ -5,6 +5,7 @@ imports all that a first answer needs before it says that it is ready.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -164,10 +165,13 @@ class Served:
             self._send(Events(0, step))
 
     def _send(self, message: Reply) -> None:
-        try:
+        with contextlib.suppress(OSError):  # nobody listens any more: the end is near
             self._line.send(message)
-        except OSError:
-            os._exit(0)  # nobody listens any more
+
+    def close(self) -> None:
+        """Keep what is worth keeping; the rest goes with the process."""
+        if self._service is not None and self._service.warm is not None:
+            self._service.close()
 
     def _cancel(self, call: int) -> None:
         with self._lock:
@@ -184,15 +188,19 @@ def serve(line: socket.socket) -> None:
     wire = Line(line)
     served = Served(wire)
     wire.send(Ready(0))
-    while (head := wire.receive(LENGTH.size)) is not None:
-        data = wire.receive(frame_length(head))
-        if data is None:
-            return
-        served.take(question(data))
+    try:
+        while (head := wire.receive(LENGTH.size)) is not None:
+            data = wire.receive(frame_length(head))
+            if data is None:
+                return
+            served.take(question(data))
+    finally:
+        served.close()
 
 
 def prepare() -> None:
     """Import what is otherwise imported beside the loading of a model, or with the first ask."""
+
     import h2q.text.template
     import h2q.text.tokenizer  # noqa: F401
 
