@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
-from h2q.engine import Sampler
 from h2q.runtime import HotStartManager
 from h2q.runtime.process import peak_rss_bytes, rss_bytes
+from talking import asked
 
 TOKENS, RING = 600, 192
 CGROUP = Path("/sys/fs/cgroup/memory")
@@ -55,10 +56,12 @@ def main(path: str, memory: int, how: str) -> None:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    session = HotStartManager().start(Path(path), ring=RING, memory=memory)
+    service = HotStartManager().start(Path(path), ring=RING, memory=memory)
+    ends = service.started.model.spec.eos_token_ids
+    ask = replace(asked("Once upon a time", TOKENS, 0.9, seed=1, unheard=ends), ring=RING)
     tokens = []
     try:
-        for event in session.stream("Once upon a time", TOKENS, Sampler(0.9, seed=1)):
+        for event in service.generate(ask):
             tokens.append(event.token)
     finally:
         ended.set()
@@ -69,12 +72,12 @@ def main(path: str, memory: int, how: str) -> None:
         "most": most[0],
         "samples": samples[0],
         "peak": peak_rss_bytes(),
-        "planes": session.planes,
-        "all_planes": session.started.all_planes,
+        "planes": service.started.planes,
+        "all_planes": service.started.all_planes,
         "limit": limited,
-        "warning": session.started.warning,
+        "warning": service.started.warning,
     }
-    session.close()
+    service.close()
     if limited:
         leave()
     print(json.dumps(found))
