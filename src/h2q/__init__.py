@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
-    from h2q.runtime import HotStartManager
+    from h2q.runtime import HotStartManager, MemoryPool
 
 __all__ = [
     "Demo",
     "DiscreteDecisionEngine",
     "HotStartManager",
+    "MemoryPool",
     "ModelCrystallizationEngine",
     "ResourceOrchestrator",
     "SpectralStabilityController",
@@ -30,6 +31,7 @@ _HOMES = {
     "Demo": "h2q.demo",
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
+    "MemoryPool": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",

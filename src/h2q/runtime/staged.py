@@ -27,7 +27,7 @@ from h2q.engine.drafts import Drafter
 from h2q.engine.load import exchange, load_crystal
 from h2q.engine.model import Model
 from h2q.runtime.opening import Opening
-from h2q.runtime.pressure import Pressure
+from h2q.runtime.pressure import Pressure, watch
 from h2q.runtime.read_ahead import ReadAhead
 from h2q.runtime.refining import Refining
 
@@ -71,6 +71,8 @@ class Staged:
         )
         self._binding.start()
         self.drafter: Drafter | None = None
+        self._ended = threading.Event()
+        watch(weakref.WeakMethod(self._watch), self._ended)
         try:
             if self.order.draft:
                 self._binding.join()
@@ -150,6 +152,7 @@ class Staged:
             self._note("first token")
 
     def close(self) -> None:
+        self._ended.set()
         self._read.close()
         self._binding.join()
         self._refining.close()
@@ -209,6 +212,12 @@ class Staged:
         if groups == self._most and not self._full:
             self._full = True
             self._note("full quality")
+
+    def _watch(self) -> None:
+        """Have a model that rests give up planes, or take them back."""
+        shed = self._guard.look() >= 2 and self._refining.ready > (self._pin or 0)
+        if shed or (not self._guard.level and self._allowed < self._most):
+            self._came()
 
     def _came(self) -> None:
         if self.wake is not None:
