@@ -9,12 +9,12 @@ import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
-from h2q.core.asks import Ask
-from h2q.core.sampling_options import SamplingOptions
 from h2q.runtime import HotStartManager
 from h2q.runtime.process import peak_rss_bytes, rss_bytes
+from talking import asked
 
 TOKENS, RING = 600, 192
 CGROUP = Path("/sys/fs/cgroup/memory")
@@ -57,20 +57,25 @@ def main(path: str, memory: int, how: str) -> None:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     service = HotStartManager().start(Path(path), ring=RING, memory=memory)
-    sampling = SamplingOptions(temperature=0.9, seed=1, max_tokens=TOKENS)
-    ask = Ask(prompt="Once upon a time", raw=True, sampling=sampling, ring=RING)
+    ends = service.started.model.spec.eos_token_ids
+    ask = replace(asked("Once upon a time", TOKENS, 0.9, seed=1, unheard=ends), ring=RING)
+    tokens = []
     try:
-        tokens = sum(not event.finish for event in service.generate(ask))
+        for event in service.generate(ask):
+            tokens.append(event.token)
     finally:
         ended.set()
         watcher.join()
     found = {
         "memory": memory,
-        "tokens": tokens,
+        "tokens": len(tokens) - 1,
         "most": most[0],
         "samples": samples[0],
         "peak": peak_rss_bytes(),
+        "planes": service.started.planes,
+        "all_planes": service.started.all_planes,
         "limit": limited,
+        "warning": service.started.warning,
     }
     service.close()
     if limited:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
     from h2q.runtime import HotStartManager, MemoryPool
+    from h2q.server.bridge import OllamaBridge
 
 __all__ = [
     "Demo",
@@ -21,6 +22,7 @@ __all__ = [
     "HotStartManager",
     "MemoryPool",
     "ModelCrystallizationEngine",
+    "OllamaBridge",
     "ResourceOrchestrator",
     "SpectralStabilityController",
     "__version__",
@@ -33,6 +35,7 @@ _HOMES = {
     "HotStartManager": "h2q.runtime",
     "MemoryPool": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
+    "OllamaBridge": "h2q.server.bridge",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
 }

@@ -2,6 +2,7 @@
 
 from h2q.bench.codec import bench_codec
 from h2q.bench.engine import EngineOptions, bench_engine
+from h2q.bench.experts import ExpertOptions, bench_experts
 from h2q.bench.kernels import bench_kernels
 from h2q.bench.machine import machine, slug
 from h2q.bench.materials import TRIAL_BELOW
@@ -14,10 +15,12 @@ __all__ = [
     "DEFAULT_SHAPE",
     "TRIAL_BELOW",
     "EngineOptions",
+    "ExpertOptions",
     "ServeOptions",
     "StartOptions",
     "bench_codec",
     "bench_engine",
+    "bench_experts",
     "bench_kernels",
     "bench_serve",
     "bench_start",

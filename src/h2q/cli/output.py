@@ -34,7 +34,7 @@ def fail(error: H2QError, as_json: bool) -> int:
     return error.exit_code
 
 
-def table(title: str, rows: list[tuple[str, str]]) -> None:
+def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
     """Names and values under a title, on stdout."""
     width = max((len(name) for name, _ in rows), default=0)
     print(title)

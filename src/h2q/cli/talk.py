@@ -109,6 +109,8 @@ def run(
         out = sys.stderr if json else sys.stdout
         events = _stream(service, replace(ask, prompt=prompt), out)
         figures = _figures(service, ring, events, begun)
+        if (experts := service.started.experts) is not None:
+            print(experts.words(), file=sys.stderr, flush=True)
     finally:
         service.close()
     if timeline:
@@ -221,6 +223,7 @@ def _figures(service: Service, ring: int, events: list[TokenEvent], begun: float
         "pinned": started.pinned,
         "budget": started.budget or None,
         "warning": started.warning,
+        "experts": None if started.experts is None else vars(started.experts),
         "arenas": [vars(arena) for arena in started.memory.state()],
         "timeline": line,
     }

@@ -40,7 +40,7 @@ class Staged:
     arrive later, it is raised where they are waited for.
     """
 
-    warning = ""
+    warning, experts = "", None
 
     def __init__(self, opening: Opening, pin: int | None = None, small: int = SMALL) -> None:
         self.order, self.rows, self.memory = opening.order, opening.rows, opening.memory

@@ -20,6 +20,7 @@ class Streamed:
     """
 
     drafter: Drafter | None = None
+    experts = None
     planes = all_planes = 1
     pinned = True
     refined = 0

@@ -15,8 +15,7 @@ import re
 from collections.abc import Iterator
 
 from h2q.core.errors import TextError
-from h2q.text.go_tokens import not_carried, wrong
-from h2q.text.go_tree import (
+from h2q.text.go_nodes import (
     Branch,
     Call,
     Dot,
@@ -29,8 +28,9 @@ from h2q.text.go_tree import (
     Show,
     Text,
     Variable,
-    parse,
 )
+from h2q.text.go_tokens import not_carried, wrong
+from h2q.text.go_tree import parse
 from h2q.text.go_values import JSON, LISTS, SHOW, Scope, pipe_value, quoted, shown
 
 MOST_LETTERS = 256 << 10  # of the Jinja template

@@ -1,106 +1,30 @@
-"""Go templates as trees: the subset that chat templates are written in."""
+"""From the text of a Go template to its tree: the subset that chat templates are written in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from h2q.text.go_nodes import (
+    Branch,
+    Call,
+    Constant,
+    Dot,
+    Expression,
+    Field,
+    Include,
+    Jump,
+    Node,
+    Pipe,
+    Show,
+    Text,
+    Variable,
+)
 from h2q.text.go_tokens import Token, not_carried, tokens, unquoted, wrong
 
 MAX_DEPTH = 60  # of blocks and parentheses inside one another
 MAX_NAMES = 30  # of fields of fields
 KEYWORDS = frozenset(("if", "else", "end", "range", "with", "define", "block", "template"))
 LOOPS = frozenset(("break", "continue"))
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A string, number, true, false, or nil (None)."""
-
-    value: str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class Dot:
-    """What the block is about."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """`$name`; an empty name is the root."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Field:
-    """`.A.B` of something."""
-
-    of: Expression
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function and its arguments."""
-
-    name: str
-    arguments: tuple[Expression, ...]
-    line: int
-
-
-Expression = Constant | Dot | Variable | Field | Call
-
-
-@dataclass(frozen=True)
-class Pipe:
-    """What an action works out. `names`: variables it sets; `declares`: they are new."""
-
-    value: Expression
-    names: tuple[str, ...] = ()
-    declares: bool = True
-    line: int = 0
-
-
-@dataclass
-class Text:
-    text: str
-
-
-@dataclass
-class Show:
-    """An action that is shown, or only sets variables."""
-
-    pipe: Pipe
-
-
-@dataclass
-class Branch:
-    """`kind`: if, range or with."""
-
-    kind: str
-    pipe: Pipe
-    body: list[Node]
-    otherwise: list[Node] = field(default_factory=list)
-
-
-@dataclass
-class Include:
-    """The template of that name, about the value of a pipe."""
-
-    name: str
-    pipe: Pipe | None
-    line: int
-
-
-@dataclass
-class Jump:
-    """`break` or `continue`."""
-
-    kind: str
-
-
-Node = Text | Show | Branch | Include | Jump
 
 
 def parse(text: str) -> tuple[list[Node], dict[str, list[Node]]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from h2q.core.errors import TextError
+from h2q.text.go_nodes import Call, Constant, Dot, Expression, Field, Pipe, Variable
 from h2q.text.go_tokens import not_carried, wrong
-from h2q.text.go_tree import Call, Constant, Dot, Expression, Field, Pipe, Variable
 
 # Fields of Ollama's messages, calls and tools, as our conversations have them.
 FIELDS = {
