@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from h2q.core.errors import H2QError, UsageError
+from h2q.core.errors import H2QError, ResourceError, UsageError
 from h2q.core.events import StageEvent
 from h2q.crystal import crystal_bytes
 from h2q.engine.arriving import ArrivingModel, arrivals
@@ -30,6 +30,7 @@ from h2q.runtime.opening import Opening
 from h2q.runtime.pressure import Pressure, watch
 from h2q.runtime.read_ahead import ReadAhead
 from h2q.runtime.refining import Refining
+from h2q.runtime.worker import ENDED
 
 SMALL = 32 << 20  # bytes that are read in less time than a token takes: no stages for them
 
@@ -60,6 +61,7 @@ class Staged:
         self._refining = Refining(crystal, self._most, weakref.WeakMethod(self._came))
         self._read = ReadAhead(crystal.mapped(0))
         self._spoke = self._full = False
+        self._ended = threading.Event()
         self._note("map")
         first, layers, tail = arrivals(crystal)
         self._read.wait(first)
@@ -71,7 +73,6 @@ class Staged:
         )
         self._binding.start()
         self.drafter: Drafter | None = None
-        self._ended = threading.Event()
         watch(weakref.WeakMethod(self._watch), self._ended)
         try:
             if self.order.draft:
@@ -187,6 +188,8 @@ class Staged:
         try:
             for index, end in enumerate(layers):
                 self._read.wait(end)
+                if self._ended.is_set():
+                    raise ResourceError(ENDED)
                 model.bind_layer(index)
                 if index == 0:
                     self._note("first layer")
