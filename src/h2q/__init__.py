@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
     from h2q.orchestrator.update import HotUpdate
-    from h2q.runtime import HotStartManager, Worker
+    from h2q.runtime import HotStartManager, MemoryPool, Worker
     from h2q.server.bridge import OllamaBridge
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "DiscreteDecisionEngine",
     "HotStartManager",
     "HotUpdate",
+    "MemoryPool",
     "ModelCrystallizationEngine",
     "OllamaBridge",
     "ResourceOrchestrator",
@@ -36,6 +37,7 @@ _HOMES = {
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
     "HotUpdate": "h2q.orchestrator.update",
+    "MemoryPool": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
     "OllamaBridge": "h2q.server.bridge",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
