@@ -57,7 +57,8 @@ def main(path: str, memory: int, how: str) -> None:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     service = HotStartManager().start(Path(path), ring=RING, memory=memory)
-    ask = replace(asked("Once upon a time", TOKENS, 0.9, seed=1), ring=RING)
+    ends = service.started.model.spec.eos_token_ids
+    ask = replace(asked("Once upon a time", TOKENS, 0.9, seed=1, unheard=ends), ring=RING)
     tokens = []
     try:
         for event in service.generate(ask):

@@ -15,8 +15,10 @@ import pytest
 
 from h2q.bench.random_crystal import write_random
 from h2q.bench.random_model import SHAPES
+from h2q.core.asks import Ask
 from h2q.core.errors import CrystalError, ResourceError, UsageError
 from h2q.core.paging import trim
+from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal import open_crystal
 from h2q.crystal.manifest import shard_name
 from h2q.engine.layer_stream import LayerStream
@@ -25,9 +27,9 @@ from h2q.runtime.budget import plan, scratch_bytes, shard_bytes, streamed_bytes
 from h2q.runtime.opening import Opening
 from h2q.runtime.pressure import RECOVERY, Pressure
 from h2q.runtime.process import rss_bytes, rss_parts
+from h2q.runtime.service import Service
 from h2q.runtime.streamed import Streamed
 from h2q.runtime.worker import Order
-from talking import alone, asked
 
 MIB = 1 << 20
 INTERPRETER = 60 * MIB
@@ -149,18 +151,25 @@ def test_layers_from_the_disk_say_the_same(trial: Path) -> None:
     told = re.search(r"expect ([\d.e+]+) tokens/s", started.warning)
     assert told is not None
     assert float(told[1]) == pytest.approx(started.expected, rel=0.1)
-    session = alone(started)
-    text = [e.token for e in session.generate(asked("The sea", 30, 0.9, seed=1))]
+    service = Service(started.order, started, alone=True)
+    text = said(service)
     layers = started.layers
     assert layers.bytes >= 30 * started.bytes_per_token
     for _ in range(3):  # broken off in a layer, and begun again
         next(iter(layers))
-    again = [e.token for e in session.generate(asked("The sea", 30, 0.9, seed=1))]
-    session.close()
+    again = said(service)
+    service.close()
     whole = HotStartManager().start(trial, pin=1)
-    expected = [e.token for e in whole.generate(asked("The sea", 30, 0.9, seed=1))]
+    expected = said(whole)
     whole.close()
     assert text == again == expected
+
+
+def said(service: Service) -> list[int]:
+    """Tokens of a text."""
+    sampling = SamplingOptions(temperature=0.9, seed=1, max_tokens=30)
+    ask = Ask(prompt="The sea", raw=True, sampling=sampling)
+    return [event.token for event in service.generate(ask)]
 
 
 def test_a_shard_cut_short_under_way_is_told(trial: Path, tmp_path: Path) -> None:

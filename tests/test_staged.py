@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from h2q.core.asks import Ask
 from h2q.core.errors import CrystalError, UsageError
 from h2q.core.paging import resident
+from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal import open_crystal
 from h2q.crystal.manifest import shard_name
 from h2q.engine.arriving import arrivals
@@ -20,7 +22,6 @@ from h2q.runtime.service import Service
 from h2q.runtime.staged import Staged
 from h2q.runtime.starting import start
 from h2q.runtime.worker import Control, Order
-from talking import alone, asked
 
 STORY = "Once upon a time"
 
@@ -32,12 +33,19 @@ def staged(path: Path, pin: int | None = None) -> Staged:
     return found
 
 
+def greedy(tokens: int) -> Ask:
+    sampling = SamplingOptions(temperature=0, max_tokens=tokens)
+    return Ask(prompt=STORY, raw=True, sampling=sampling)
+
+
 def said(started: Started, tokens: int = 24) -> list[tuple[int, float, int]]:
     """Tokens, log-probabilities and planes of a greedy text; closes the model."""
-    session = alone(started)
-    events = list(session.generate(asked(STORY, tokens)))
-    session.close()
-    return [(event.token, event.logprob, event.planes) for event in events]
+    service = Service(started.order, started, alone=True)
+    try:
+        events = list(service.generate(greedy(tokens)))
+    finally:
+        service.close()
+    return [(event.token, event.logprob, event.planes) for event in events[:-1]]
 
 
 def test_the_base_lies_in_the_order_of_execution(seed_path: Path) -> None:
@@ -50,9 +58,9 @@ def test_the_base_lies_in_the_order_of_execution(seed_path: Path) -> None:
 
 def test_stages_follow_each_other(seed_path: Path) -> None:
     started = staged(seed_path)
-    session = alone(started)
+    service = Service(started.order, started, alone=True)
     seen: list[int] = []
-    for event in session.generate(asked(STORY, 400)):
+    for event in service.generate(greedy(400)):
         seen.append(event.planes)
         if event.planes == started.all_planes:
             break
@@ -71,7 +79,7 @@ def test_stages_follow_each_other(seed_path: Path) -> None:
     base, *refinement = (file.bytes for file in started._crystal.manifest.files)
     assert by["base"] == by["first token"] == base  # refinement lets the first token pass
     assert by["full quality"] == base + sum(refinement)
-    session.close()
+    service.close()
 
 
 def test_pinned_text_is_the_same_however_it_was_started(seed_path: Path) -> None:

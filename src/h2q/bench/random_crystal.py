@@ -14,6 +14,7 @@ from h2q.crystal import CrystalWriter
 
 REFINEMENTS = 4  # shards that bring the second planes, first layers first
 BYTES = 256
+EIGHT_TOKENS = "q!Z~q!Z~"  # no two of these letters merge
 SPECIAL = ("<unk>", "<s>", "</s>")
 
 

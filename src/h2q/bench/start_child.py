@@ -9,43 +9,52 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from h2q.bench.random_crystal import EIGHT_TOKENS as PROMPT
 from h2q.core.memory import peak_rss_bytes
 from h2q.runtime.process import age_seconds, rss_bytes
 
-PROMPT = "q!Z~q!Z~"  # no merges: eight tokens of a random crystal's tokenizer
+if TYPE_CHECKING:
+    from h2q.core.events import TokenEvent
+    from h2q.runtime.service import Service
+
 WATCHED = 0.005  # seconds between two looks at the resident set
 SETTLED = 0.9  # of a plane's bytes are back
 
 Found = dict[str, Any]
 
 
-def _session(path: Path, **more: Any) -> Any:
-    from h2q.runtime import HotStartManager
+def _model(path: Path, **more: Any) -> Service:
+    from h2q.runtime.hot_start import HotStartManager
 
     return HotStartManager().start(path, **more)
 
 
-def _sampler() -> Any:
-    from h2q.engine import Sampler
+def _said(service: Service, text: str, tokens: int) -> Iterator[TokenEvent]:
+    from h2q.core.asks import Ask
+    from h2q.core.sampling_options import SamplingOptions
 
-    return Sampler(1.0, seed=5)
+    sampling = SamplingOptions(temperature=1.0, max_tokens=tokens, seed=5)
+    return service.generate(Ask(prompt=text, raw=True, sampling=sampling, split=False))
 
 
 def first(path: Path) -> Found:
     """Bytes of each shard in memory when the first token is said, by the system's own account."""
     from h2q.bench.file_cache import cached
 
-    session = _session(path)
-    stream = session.stream(PROMPT, 4, _sampler())
-    next(stream)
-    seconds = age_seconds()
-    read = {shard.name: cached(shard) for shard in sorted(path.glob("*.safetensors"))}
-    found = {"seconds": seconds, "prompt": session.statistics.prompt_tokens, "bytes": read}
-    session.close()
+    service, found = _model(path), Found()
+
+    def look() -> None:
+        if not found:
+            found["seconds"] = age_seconds()
+            found["bytes"] = {p.name: cached(p) for p in sorted(path.glob("*.safetensors"))}
+
+    service.hook = look  # when the token was told, before anything else goes on
+    next(_said(service, PROMPT, 4))
+    service.close()
     return found
 
 
@@ -61,25 +70,23 @@ def streaming(path: Path, tokens: int) -> Found:
     for _ in range(3):
         gc.collect()
         chill(shards)
-        session = _session(path)
-        session.started.pin(1)
-        count = len(shards)
-        for seconds, ready in _paced(session, tokens, lambda s: s.started._refining.ready):
-            (alone if ready == count else during).append(seconds)
-        session.close()
-        del session  # and its maps, which hold the files in memory
+        service = _model(path)
+        service.started.pin(1)
+        for seconds, streams in _paced(service, tokens, shards):
+            (during if streams else alone).append(seconds)
+        service.close()
+        del service  # and its maps, which hold the files in memory
     return {"during": during, "alone": alone}
 
 
-def _paced(session: Any, tokens: int, state: Callable[[Any], int]) -> list[tuple[float, int]]:
-    """Seconds of each token but the first two, and a state after it."""
-    found, last = [], 0.0
-    for event in session.stream(PROMPT, tokens, _sampler()):
+def _paced(service: Service, tokens: int, shards: list[Path]) -> Iterator[tuple[float, bool]]:
+    """Seconds of each token but the first two, and whether some of the shards still came in."""
+    whole, last = sum(shard.stat().st_size for shard in shards), 0.0
+    for event in _said(service, PROMPT, tokens):
         now = time.perf_counter()
         if event.index >= 2 and not event.finish:
-            found.append((now - last, state(session)))
+            yield now - last, service.started.refined < whole
         last = now
-    return found
 
 
 def drop(path: Path) -> Found:
@@ -112,15 +119,15 @@ def budget(path: Path, memory: int, prompt: int, tokens: int) -> Found:
             most[0] = max(most[0], rss_bytes())
 
     threading.Thread(target=watch, daemon=True).start()
-    session = _session(path, memory=memory)
+    service = _model(path, memory=memory)
     events = 0
     began = 0.0
-    for event in session.stream("q!Z" * (prompt // 3), tokens, _sampler()):
+    for event in _said(service, "q!Z" * (prompt // 3), tokens):
         began = began or time.perf_counter()
         events += not event.finish
     took = time.perf_counter() - began
     ended.set()
-    started = session.started
+    started = service.started
     found = {
         "memory": memory,
         "peak": max(most[0], peak_rss_bytes()),
@@ -133,7 +140,7 @@ def budget(path: Path, memory: int, prompt: int, tokens: int) -> Found:
         "expected": getattr(started, "expected", 0.0),
         "arenas": [vars(state) for state in started.memory.state()],
     }
-    session.close()
+    service.close()
     return found
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from h2q import kernels
 from h2q.bench.activation import activations
 from h2q.bench.file_cache import bandwidth, chill, warm
+from h2q.bench.random_crystal import EIGHT_TOKENS as PROMPT
 from h2q.bench.random_crystal import write_random
 from h2q.bench.random_model import DEFAULT_SHAPE, SHAPES, TRIAL
 from h2q.bench.rows import Row, Target
-from h2q.bench.start_child import PROMPT
 from h2q.bench.timing import Timing
 from h2q.core.errors import ResourceError
 

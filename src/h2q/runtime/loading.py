@@ -69,6 +69,11 @@ class Started(Protocol):
         """What keeping experts on disk has cost, where some are."""
         ...
 
+    @property
+    def refined(self) -> int:
+        """Bytes of refinement that came in so far."""
+        ...
+
     def chat_template(self) -> str | None: ...
 
     def between_steps(self) -> bool:

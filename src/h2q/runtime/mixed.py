@@ -33,6 +33,7 @@ class Mixed:
     """
 
     drafter: Drafter | None = None
+    refined = 0  # planes are mapped, none comes in behind the answers
 
     def __init__(self, opening: Opening, made: ExpertPlan, pin: int | None = None) -> None:
         if opening.order.draft:

@@ -11,10 +11,10 @@ from h2q.core.asks import Ask, Message
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.text.dialects import PLAIN, Dialect, dialect_of, opens_reasoning
-from h2q.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # loads jinja2
     from h2q.text.template import ChatTemplate
+    from h2q.text.tokenizer import Tokenizer
 
 KEPT_TEMPLATES = 8
 

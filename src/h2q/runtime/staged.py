@@ -94,6 +94,11 @@ class Staged:
         return crystal_bytes(self._crystal, max(self._groups, self._refining.ready))
 
     @property
+    def refined(self) -> int:
+        """Bytes of refinement that came in so far."""
+        return self._refining.bytes
+
+    @property
     def pinned(self) -> bool:
         return self._pin is not None
 
