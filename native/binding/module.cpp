@@ -22,6 +22,7 @@
 namespace nb = nanobind;
 
 void bind_encode(nb::module_& m);
+void bind_layer(nb::module_& m);
 void bind_pages(nb::module_& m);
 void bind_prepared(nb::module_& m);
 
@@ -198,6 +199,7 @@ nb::dict features() {
 
 NB_MODULE(_native, m) {
   m.doc() = "C++ kernels of h2q. Use h2q.kernels.";
+  nb::set_leak_warnings(false);  // a model's thread may hold its planes when the process ends
   m.def("set_code_tables", [](int bits, In<uint8_t, 1> columns, In<int8_t, 1> levels) {
     require(columns.shape(0) == h2q::kWindow && levels.shape(0) == 32, "a code has 12 columns and 32 levels");
     h2q::set_code_tables(bits, columns.data(), levels.data());
@@ -242,6 +244,7 @@ NB_MODULE(_native, m) {
   m.def("repeat_dots", &h2q::repeat_dots, nb::call_guard<nb::gil_scoped_release>());
   m.def("synchronise", &h2q::synchronise, nb::call_guard<nb::gil_scoped_release>());
   bind_encode(m);
+  bind_layer(m);
   bind_pages(m);
   bind_prepared(m);
 }

@@ -1,50 +1,26 @@
 // Pages of keys and values, held and looked at once; storing rows and attention over them.
-#include <nanobind/stl/optional.h>
+#include "prepared.hpp"
 
-#include <optional>
+void require_slots(const h2q::PagesView& pages, const int64_t* slots, int rows) {
+  for (int i = 0; i < rows; ++i)
+    require(slots[i] >= 0 && slots[i] < int64_t{pages.pages} * h2q::kPage, "a slot lies outside the pages");
+}
 
-#include "views.hpp"
+void require_tables(const h2q::PagesView& pages, const int32_t* tables, int tables_count, int most,
+                    const int32_t* streams, const int32_t* seen, int rows, int window) {
+  for (int row = 0; row < rows; ++row) {
+    const int stream = streams[row], end = seen[row];
+    require(stream >= 0 && stream < tables_count, "a row belongs to a stream that has no table");
+    require(end > 0 && end <= int64_t{most} * h2q::kPage, "a row sees nothing, or positions beyond its table");
+    const int first = window && window < end ? end - window : 0;
+    for (int page = first / h2q::kPage; page <= (end - 1) / h2q::kPage; ++page) {
+      const int id = tables[int64_t{stream} * most + page];
+      require(id >= 0 && id < pages.pages, "a table names a page that is not there");
+    }
+  }
+}
 
 namespace {
-
-using Memory = nb::ndarray<nb::c_contig, nb::device::cpu>;
-using Scales = std::optional<Array<float, 3>>;
-
-struct Pages {
-  Memory keys, values;
-  Scales key_scales, value_scales;
-  nb::object key_turn, value_turn;
-  h2q::PagesView view;
-
-  Pages(int kind, int key_dim, int value_dim, Memory k, Memory v, Scales ks, Scales vs, nb::object kt, nb::object vt)
-      : keys(k), values(v), key_scales(ks), value_scales(vs), key_turn(kt), value_turn(vt) {
-    require(kind >= 0 && kind < 3 && key_dim > 0 && value_dim > 0 && keys.ndim() > 2 && values.ndim() > 2,
-            "there are no such pages");
-    view = {static_cast<h2q::PageKind>(kind),
-            static_cast<int>(keys.shape(0)),
-            static_cast<int>(keys.shape(1)),
-            key_dim,
-            value_dim,
-            keys.data(),
-            values.data(),
-            key_scales ? key_scales->data() : nullptr,
-            value_scales ? value_scales->data() : nullptr,
-            nb::cast<const Turn&>(key_turn).view,
-            nb::cast<const Turn&>(value_turn).view};
-    const int64_t blocks = view.block(view.pages, 0);
-    require(values.shape(0) == keys.shape(0) && values.shape(1) == keys.shape(1) &&
-                static_cast<int64_t>(keys.nbytes()) == blocks * view.key_bytes() &&
-                static_cast<int64_t>(values.nbytes()) == blocks * view.value_bytes(),
-            "the pages do not have the size of their kind");
-    require(view.key_turn.width == key_dim && view.value_turn.width == value_dim, "the rotations do not fit the pages");
-    require(key_scales.has_value() == view.rounded() && value_scales.has_value() == view.rounded(),
-            "rounded pages have scales, others none");
-    if (view.rounded())
-      require(static_cast<int64_t>(key_scales->size()) == blocks * h2q::kPage &&
-                  static_cast<int64_t>(value_scales->size()) == blocks * h2q::kPage,
-              "there is not one scale for every position");
-  }
-};
 
 template <typename A>
 int size(const A& a, int i) {
@@ -58,8 +34,7 @@ bool store_pages(const Pages& pages, In<float, 3> k, In<float, 3> v, In<int64_t,
               k.shape(0) == slots.shape(0) && v.shape(0) == slots.shape(0),
           "keys, values and slots do not fit the pages");
   const int64_t* where = at(slots);
-  for (size_t i = 0; i < slots.shape(0); ++i)
-    require(where[i] >= 0 && where[i] < int64_t{p.pages} * h2q::kPage, "a slot lies outside the pages");
+  require_slots(p, where, size(slots, 0));
   const float *keys = at(k), *values = at(v);
   nb::gil_scoped_release release;
   return h2q::store_rows(p, keys, values, where, size(slots, 0));
@@ -79,16 +54,7 @@ bool attend_pages(const Pages& pages, In<float, 3> q, In<int32_t, 2> tables, In<
   const h2q::PagedView view{p,    at(q), at(tables), at(streams), at(seen), sinks ? at(*sinks) : nullptr,
                             out.data(), rows,  heads,      most,        window,   scale,
                             softcap};
-  for (int row = 0; row < rows; ++row) {
-    const int stream = view.streams[row], end = view.seen[row];
-    require(stream >= 0 && stream < size(tables, 0), "a row belongs to a stream that has no table");
-    require(end > 0 && end <= int64_t{most} * h2q::kPage, "a row sees nothing, or positions beyond its table");
-    const int first = window && window < end ? end - window : 0;
-    for (int page = first / h2q::kPage; page <= (end - 1) / h2q::kPage; ++page) {
-      const int id = view.tables[int64_t{stream} * most + page];
-      require(id >= 0 && id < p.pages, "a table names a page that is not there");
-    }
-  }
+  require_tables(p, view.tables, size(tables, 0), most, view.streams, view.seen, rows, window);
   nb::gil_scoped_release release;
   return h2q::attend_rows(view);
 }

@@ -1,7 +1,8 @@
 // Planes and rotations looked at once, and the operation that uses both.
 #include <nanobind/stl/vector.h>
 
-#include "views.hpp"
+#include "layer.hpp"
+#include "prepared.hpp"
 
 h2q::RotationView rotation_view(Borders& at, const In<float, 1>& signs, const In<float, 2>& mix, int block) {
   const int width = static_cast<int>(signs.shape(0)), mixed = static_cast<int>(mix.shape(0));
@@ -35,48 +36,22 @@ std::vector<h2q::PlaneView> plane_views(Borders& at, const nb::list& planes) {
 
 namespace {
 
-struct Stack {
-  nb::list planes;  // holds the arrays
-  Borders at;
-  std::vector<h2q::PlaneView> views;
-  Stack(const Stack&) = delete;
-  explicit Stack(nb::list p) : planes(p), views(plane_views(at, planes)) {}
-};
-
-template <typename T>
-T* reserve(std::vector<T>& scratch, size_t count) {
-  if (scratch.size() < count) scratch.resize(count);
-  return scratch.data();
-}
-
 // out: (tokens, rows) of every stack, one after the other.
 bool project(In<float, 2> x, const Turn& turn, std::vector<const Stack*> stacks, Array<float, 1> out) {
   Borders at;
-  const size_t tokens = x.shape(0), width = x.shape(1);
-  require(static_cast<int>(width) == turn.view.width, "the input does not have the width of its rotation");
-  size_t stride = (width + 31) / 32 * 32, results = 0;
+  const int tokens = static_cast<int>(x.shape(0)), width = static_cast<int>(x.shape(1));
+  require(width == turn.view.width, "the input does not have the width of its rotation");
+  std::vector<h2q::StackView> views;
+  size_t results = 0;
   for (const Stack* stack : stacks) {
-    require(stack->views[0].cols == static_cast<int>(width), "the input does not have the width of the planes");
-    for (const auto& plane : stack->views) stride = std::max(stride, static_cast<size_t>(plane.padded_cols));
-    results += tokens * static_cast<size_t>(stack->views[0].rows);
+    require(stack->views[0].cols == width, "the input does not have the width of the planes");
+    views.push_back({stack->views.data(), static_cast<int>(stack->views.size())});
+    results += x.shape(0) * static_cast<size_t>(views.back().rows());
   }
   require(out.shape(0) == results, "the output does not fit");
   const float* input = at(x);
-  float* to = out.data();
   nb::gil_scoped_release release;
-  thread_local std::vector<int8_t> codes;
-  thread_local std::vector<float> scales;
-  thread_local std::vector<int32_t> sums;
-  const h2q::ActivationView inputs{reserve(codes, tokens * stride), reserve(scales, tokens), reserve(sums, tokens),
-                                   static_cast<int>(tokens), static_cast<int>(stride)};
-  if (!h2q::rotate_quantize_tokens(turn.view, input, inputs.tokens, inputs.stride, codes.data(), scales.data(),
-                                   sums.data()))
-    return false;
-  for (const Stack* stack : stacks) {
-    h2q::matmul(stack->views.data(), static_cast<int>(stack->views.size()), inputs, to);
-    to += tokens * static_cast<size_t>(stack->views[0].rows);
-  }
-  return true;
+  return h2q::project(turn.view, views.data(), static_cast<int>(views.size()), input, tokens, out.data());
 }
 
 }  // namespace

@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from h2q.crystallize import ModelCrystallizationEngine, SpectralStabilityController
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
+    from h2q.orchestrator.orchestrator import ResourceOrchestrator
     from h2q.runtime import HotStartManager
+    from h2q.server.bridge import OllamaBridge
 
 __all__ = [
     "Demo",
     "DiscreteDecisionEngine",
     "HotStartManager",
     "ModelCrystallizationEngine",
+    "OllamaBridge",
+    "ResourceOrchestrator",
     "SpectralStabilityController",
     "__version__",
     "geometry",
@@ -29,6 +33,8 @@ _HOMES = {
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
+    "OllamaBridge": "h2q.server.bridge",
+    "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
 }
 

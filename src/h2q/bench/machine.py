@@ -75,7 +75,8 @@ class Neighbours:
         for name in ("guest", "guest_nice"):  # already within user and nice
             counted.pop(name, None)
         idle = every.idle + getattr(every, "iowait", 0.0)
-        return sum(counted.values()), idle, own.user + own.system
+        mine = (own.user, own.system, own.children_user, own.children_system)  # ended children
+        return sum(counted.values()), idle, sum(mine)
 
 
 def processor() -> str:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from h2q.kernels import native as operations
-from h2q.kernels import native_pages
+from h2q.kernels import native_layer, native_pages
 
-MODULES: tuple[Any, ...] = (operations, native_pages)  # who calls the extension
+MODULES: tuple[Any, ...] = (operations, native_pages, native_layer)  # who calls the extension
 
 
 class NativeClock:

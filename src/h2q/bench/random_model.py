@@ -126,14 +126,20 @@ class RandomWeights:
 
 
 def _plane(draw: np.random.Generator, spec: PlaneSpec, share: float) -> Plane:
-    """Random codes; scales that keep the size of what is multiplied, times `share`."""
+    """Random codes, and scales."""
     layout = PanelLayout.of(spec)
     codes = aligned(layout.panels * layout.lines * LANES).view(np.uint64)
     for at in range(0, len(codes), PIECE):
         part = codes[at : at + PIECE]
         part[:] = draw.integers(0, 1 << 64, len(part), np.uint64)
+    return Plane(spec, codes.view(np.uint8).reshape(layout.code_shape), scales(layout, share))
+
+
+def scales(layout: PanelLayout, share: float) -> npt.NDArray[np.uint16]:
+    """Of rows of random codes: what keeps the size of what is multiplied, times `share`."""
+    spec = layout.spec
     loudness = float(np.sqrt(np.mean(LEVELS[spec.bits].astype(np.float64) ** 2)))
+    found: npt.NDArray[np.uint16] = np.zeros(layout.scale_count, np.uint16)
     scale = share / (loudness * math.sqrt(spec.cols))
-    scales: npt.NDArray[np.uint16] = np.zeros(layout.scale_count, np.uint16)
-    scales[: spec.rows] = to_bfloat16(np.full(spec.rows, scale, np.float32))
-    return Plane(spec, codes.view(np.uint8).reshape(layout.code_shape), scales)
+    found[: spec.rows] = to_bfloat16(np.full(spec.rows, scale, np.float32))
+    return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -31,12 +32,13 @@ CARD = ModelCard(
     capabilities=("completion", "tools", "insert", "embedding", "thinking"),
 )
 WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " crystal", ".")
+KEPT_TIMES = 1000  # moments of the last tokens
 
 
 @dataclass
 class Script:
     """What is said, over and over until `tokens` are out; seconds between tokens; the error after
-    how many. `parts` instead of words: one token each.
+    how many. `parts` instead of words: one token each. `stop`: the stop text that ends it.
     """
 
     words: tuple[str, ...] = WORDS
@@ -46,11 +48,14 @@ class Script:
     fail_after: int = -1
     error: H2QError | None = None
     load_seconds: float = 0.0
+    stop: str = ""
 
 
 @dataclass
 class ScriptedWorker:
-    """Answers from the script, remembers what it was asked and how many tokens it made."""
+    """Answers from the script, remembers what it was asked, how many tokens it made and when it
+    made the last of them.
+    """
 
     script: Script = field(default_factory=Script)
     asks: list[Ask] = field(default_factory=list)
@@ -58,6 +63,7 @@ class ScriptedWorker:
     closed: int = 0
     running: int = 0
     planes: int = 2
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
 
     async def start(self, order: Order) -> WorkerState:
         return self._state()
@@ -74,11 +80,14 @@ class ScriptedWorker:
                 if index == script.fail_after and script.error:
                     raise script.error
                 await asyncio.sleep(script.pause)
+                now = time.perf_counter()
                 self.made += 1
-                yield self._token(ask, index, time.perf_counter() - begun)
+                self.times.append(now)
+                yield self._token(ask, index, now - begun)
             finish = "length" if wanted < count else "stop"
             total = time.perf_counter() - begun
-            usage = Usage(prompt_tokens=5, tokens=wanted, prompt=total / 2, total=total)
+            stop = script.stop if finish == "stop" else ""
+            usage = Usage(5, wanted, cached=3, prompt=total / 2, total=total, stop=stop)
             yield TokenEvent(-1, "", 0.0, wanted, 2, total, finish=finish, usage=usage)
         finally:
             self.running -= 1
@@ -91,9 +100,8 @@ class ScriptedWorker:
             if script.parts
             else Part("content", script.words[index % len(script.words)])
         )
-        event = TokenEvent(
-            index, part.text, -0.5, index, 2, seconds, parts=(part,) if ask.split else ()
-        )
+        parts = (part,) if ask.split and part.text else ()
+        event = TokenEvent(index, part.text, -0.5, index, 2, seconds, parts=parts)
         if ask.sampling.top_logprobs:
             found = (Alternative(index, part.text, -0.5), Alternative(0, "?", -1.5))
             event = replace(event, piece=part.text, alternatives=found[: ask.sampling.top_logprobs])
@@ -216,7 +224,8 @@ class ScriptedHouse:
         yield WorkEvent("using existing layer sha256:" + "5c" * 32)
         yield WorkEvent("writing manifest")
         yield WorkEvent("success")
-        self.copy(recipe.base or CARD.name, name)
+        grown = not recipe.base or recipe.base.startswith("ollama:")
+        self.copy(CARD.name if grown else recipe.base, name)
 
     def has_blob(self, digest: str) -> bool:
         return self._checked(digest) in self.blobs

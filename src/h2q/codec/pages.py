@@ -19,6 +19,7 @@ row of each head is rounded by its largest size / 127, or / 7 in four bits, ties
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -58,9 +59,17 @@ class Pages:
 
     @classmethod
     def allocate(
-        cls, pages: int, kv_heads: int, key_dim: int, value_dim: int, kind: str = "k8v8"
+        cls,
+        pages: int,
+        kv_heads: int,
+        key_dim: int,
+        value_dim: int,
+        kind: str = "k8v8",
+        zeros: Callable[..., npt.NDArray[Any]] = np.zeros,
     ) -> Pages:
-        """Empty pages. Raises UsageError for a kind that does not exist, or a size out of range."""
+        """Empty pages; zeros(shape, dtype) makes their arrays. Raises UsageError for a kind that
+        does not exist, or a size out of range.
+        """
         if kind not in KINDS:
             raise UsageError(
                 f"There is no cache of the kind {kind!r}.", fix=f"Choose one of {', '.join(KINDS)}."
@@ -75,16 +84,16 @@ class Pages:
             )
         head, width = (pages, kv_heads), -(-value_dim // WIDTH_STEP) * WIDTH_STEP
         if kind == "f16":
-            keys = np.zeros((*head, key_dim, PAGE), np.float16)
-            halves = np.zeros((*head, PAGE, width), np.float16)
+            keys = zeros((*head, key_dim, PAGE), np.float16)
+            halves = zeros((*head, PAGE, width), np.float16)
             return cls(kind, key_dim, value_dim, keys, halves, None, None)
-        rounded = np.zeros((*head, -(-key_dim // 2), PAGE, 2), np.int8)
+        rounded = zeros((*head, -(-key_dim // 2), PAGE, 2), np.int8)
         values: npt.NDArray[np.int8] | npt.NDArray[np.uint8]
         if kind == "k8v8":
-            values = np.zeros((*head, PAGE // 2, width, 2), np.int8)
+            values = zeros((*head, PAGE // 2, width, 2), np.int8)
         else:
-            values = np.zeros((*head, PAGE // 2, width), np.uint8)
-        scales = (np.zeros((*head, PAGE), np.float32) for _ in range(2))
+            values = zeros((*head, PAGE // 2, width), np.uint8)
+        scales = (zeros((*head, PAGE), np.float32) for _ in range(2))
         return cls(kind, key_dim, value_dim, rounded, values, *scales)
 
     @property

@@ -31,6 +31,11 @@ def expert_names(spec: ModelSpec) -> ExpertNames:
     return NAMES.get(spec.family, PLAIN)
 
 
+def is_expert(name: str) -> bool:
+    """Whether a tensor belongs to an expert that a router chooses."""
+    return ".experts." in name
+
+
 def correction_name(room: str) -> str:
     """The tensor that is added to scores while experts are chosen, and only then."""
     return f"{room}.gate.e_score_correction_bias"

@@ -2,6 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
+| H2Q_API_KEYS | keys of the server, by comma; every request needs one of them | none needed |
 | H2Q_HOME | the folder of installed models | ~/.h2q |
 | H2Q_KERNEL | a kernel path: amx, avx512, avx2, neon, portable, numpy | the fastest that works |
 | H2Q_THREADS | worker threads of the kernels | the cores for performance |
@@ -36,6 +37,15 @@ def threads() -> int | None:
     return int(text)
 
 
+def api_keys() -> tuple[str, ...]:
+    """H2Q_API_KEYS. Raises UsageError for one that no header can hold."""
+    found = tuple(key.strip() for key in os.environ.get("H2Q_API_KEYS", "").split(","))
+    keys = tuple(key for key in found if key)
+    if any(not key.isascii() or not key.isprintable() or " " in key for key in keys):
+        raise UsageError("A key in H2Q_API_KEYS has characters that no request can send.")
+    return keys
+
+
 def kernel() -> str:
     """H2Q_KERNEL, or an empty string for automatic choice."""
     return os.environ.get("H2Q_KERNEL", "")
@@ -45,3 +55,8 @@ def home() -> Path:
     """H2Q_HOME, the folder of installed models."""
     named = os.environ.get("H2Q_HOME", "")
     return Path(named).expanduser() if named else Path.home() / ".h2q"
+
+
+def with_home(folder: Path) -> dict[str, str]:
+    """The environment of a child process whose installed models are in a folder."""
+    return {**os.environ, "H2Q_HOME": str(folder)}

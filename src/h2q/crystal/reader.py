@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from h2q.core.errors import CrystalError
 from h2q.core.safetensors_header import TensorEntry, read_header
 from h2q.core.specs import ModelSpec, PlaneSpec
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
+from h2q.crystal.mapped import Stretch, stretches
 from h2q.crystal.shards import FLOATS
 from h2q.crystal.stamp import stamped, write_stamp
 from h2q.crystal.template import read_template
@@ -74,6 +76,33 @@ class Crystal:
             out.append(Plane(spec, codes, scales))
         return out
 
+    def held(self, name: str, groups: int | None = None) -> list[tuple[str, int]]:
+        """(name, index) of the planes that `planes` would give; nothing is read."""
+        limit = len(self.rank) if groups is None else groups
+        stack = [(name, index) for index in range(len(self.manifest.bits[name]))]
+        return [plane for plane in stack if self._group_of.get(plane, 0) <= limit]
+
+    def pages(self, planes: Iterable[tuple[str, int]]) -> list[Stretch]:
+        """The pages where planes (name, index) lie; nothing is read but headers. Raises
+        CrystalError when one is missing.
+        """
+        spans: dict[int, list[tuple[int, int]]] = {}
+        for name, index in planes:
+            shard = self._group_of.get((name, index), 0)
+            _, entries = self._mapped(shard)
+            for part in ("codes", "scales"):
+                entry = entries.get(f"{name}.{part}.{index}")
+                if entry is None:
+                    raise CrystalError(
+                        f"A plane of {name} is missing.", where=shard_name(shard), fix=DAMAGED
+                    )
+                spans.setdefault(shard, []).append((entry.begin, entry.end))
+        found = []
+        for shard in sorted(spans):
+            data, _ = self._mapped(shard)
+            found += stretches(self.path / shard_name(shard), data, spans[shard])
+        return found
+
     def raw(self, name: str) -> npt.NDArray[np.float32]:
         """A norm or what else is stored as it is, float32. Raises CrystalError when it is not
         finite.
@@ -93,24 +122,46 @@ class Crystal:
         """The Jinja template of a conversation, where the crystal has one. Raises CrystalError."""
         return read_template(self.path)
 
+    def mapped(self, shard: int) -> npt.NDArray[np.uint8]:
+        """The whole file of a shard, mapped and not read: uint8 (bytes,). Raises CrystalError."""
+        return self._mapped(shard)[0]
+
+    def require(self, shard: int) -> None:
+        """Raises CrystalError where a tensor of a shard is missing or has another form than
+        crystal.json says; reads nothing but the header.
+        """
+        group = [(name, 0) for name in self.manifest.bits] if shard == 0 else self.rank[shard - 1]
+        for name, index in group:
+            layout = PanelLayout.of(PlaneSpec(self.manifest.bits[name][index], *self._shapes[name]))
+            self._place(shard, f"{name}.codes.{index}", "U8", layout.code_shape)
+            self._place(shard, f"{name}.scales.{index}", "BF16", (layout.scale_count,))
+        for name, shape in self._raw.items() if shard == 0 else ():
+            self._place(0, name, "F32", (-(-math.prod(shape) // FLOATS) * FLOATS,))
+
+    def forget(self, shard: int) -> None:
+        """Keep a shard no longer; its map ends with the last array of it."""
+        self._maps.pop(shard_name(shard), None)
+
     def _array(
         self, shard: int, name: str, dtype: str, shape: tuple[int, ...]
     ) -> npt.NDArray[np.uint8]:
-        data, entries = self._mapped(shard)
-        entry = entries.get(name)
+        entry = self._place(shard, name, dtype, shape)
+        part = self.mapped(shard)[entry.begin : entry.end]
+        return part.reshape(shape) if dtype == "U8" else part
+
+    def _place(self, shard: int, name: str, dtype: str, shape: tuple[int, ...]) -> TensorEntry:
+        entry = self.entries(shard).get(name)
         if entry is None or entry.dtype != dtype or entry.shape != shape or entry.begin % 64:
             raise CrystalError(
                 f"{name} is missing or has not the form crystal.json asks for.",
                 where=shard_name(shard),
                 fix=DAMAGED,
             )
-        part = data[entry.begin : entry.end]
-        return part.reshape(shape) if dtype == "U8" else part
+        return entry
 
     def _scales(self, shard: int, name: str, count: int) -> npt.NDArray[np.uint16]:
         scales: npt.NDArray[np.uint16] = self._array(shard, name, "BF16", (count,)).view(np.uint16)
-        if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
-            raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
+        require_finite(scales, name)
         return scales
 
     def _mapped(self, shard: int) -> tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]:
@@ -119,9 +170,15 @@ class Crystal:
             path = self.path / name
             entries = read_header(path, CrystalError)
             with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[name] = np.frombuffer(mapped, np.uint8), entries
+                memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[name] = np.frombuffer(memory, np.uint8), entries
         return self._maps[name]
+
+
+def require_finite(scales: npt.NDArray[np.uint16], name: str) -> None:
+    """Raises CrystalError where one of the scales of a tensor, bfloat16 bits, is not finite."""
+    if (scales & BF16_EXPONENT == BF16_EXPONENT).any():
+        raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
 
 
 def open_crystal(path: Path) -> Crystal:

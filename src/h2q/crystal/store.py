@@ -63,7 +63,7 @@ class Store:
         is no name, CrystalError when it is damaged.
         """
         name = store_name(text) if isinstance(text, str) else text
-        path = self._path(name)
+        path = self.place(name)
         if path is None:
             raise MissingModelError(
                 f"There is no model {name}.",
@@ -128,7 +128,7 @@ class Store:
         """Removes a name, then what no other name needs; bytes freed. Where an installation is
         under way, that waits for the next time. Raises MissingModelError.
         """
-        path = self._path(store_name(text) if isinstance(text, str) else text)
+        path = self.place(store_name(text) if isinstance(text, str) else text)
         if path is None:
             raise MissingModelError(f"There is no model {text}.", fix="See `h2q ls`.")
         with writing("store", str(text), "nothing was removed"):
@@ -185,7 +185,7 @@ class Store:
         except OSError:
             return []
 
-    def _path(self, name: OllamaName) -> Path | None:
+    def place(self, name: OllamaName) -> Path | None:
         """The manifest of a name as it is written, else in another case."""
         exact = self._names.joinpath(*name.parts)
         if exact.is_file():
@@ -287,7 +287,7 @@ class Store:
 
     def _write(self, model: StoredModel) -> bool:
         """The name's manifest in one step; whether it took the place of another."""
-        place = self._path(model.name) or self._names.joinpath(*model.name.parts)
+        place = self.place(model.name) or self._names.joinpath(*model.name.parts)
         data, there = model.to_bytes(), place.exists()
         with (
             writing("store", str(model.name), "what was there before is whole"),

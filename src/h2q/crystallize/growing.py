@@ -202,6 +202,8 @@ class _Growing:
 class _GrowingMatrix:
     """The same for a matrix that is held."""
 
+    version = 0
+
     def __init__(self, layer: GrowingLayer, name: str) -> None:
         self.layer, self.names = layer, (name,)
         self.planes: PlaneMatrix | None = None

@@ -36,19 +36,20 @@ class Expansion:
 
     def __init__(self, latent: LatentSpec, matrix: HeldMatrix) -> None:
         self.latent, self.matrix = latent, matrix
-        self._split: tuple[FloatArray, FloatArray, FloatArray] | None = None
+        self._split: tuple[FloatArray, FloatArray] | None = None
+        self._version = -1
 
     def halves(self, c: FloatArray) -> tuple[FloatArray, FloatArray]:
         """A^T, float32 (heads, kv_lora_rank, qk_nope_head_dim), and B, (heads, v_head_dim,
         kv_lora_rank). c: float32 (T, kv_lora_rank), what the matrix would be multiplied by.
         """
-        whole = self.matrix(c)
-        if self._split is None or self._split[0] is not whole:
-            nope = self.latent.qk_nope_head_dim
+        if self._split is None or self._version != self.matrix.version:
+            whole, nope = self.matrix(c), self.latent.qk_nope_head_dim
             heads = whole.reshape(-1, nope + self.latent.v_head_dim, whole.shape[1])
             down = np.ascontiguousarray(heads[:, :nope].transpose(0, 2, 1))
-            self._split = whole, down, np.ascontiguousarray(heads[:, nope:])
-        return self._split[1:]
+            self._split = down, np.ascontiguousarray(heads[:, nope:])
+            self._version = self.matrix.version
+        return self._split
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from h2q.core.architecture import (
 )
 from h2q.core.attention import attention_rule
 from h2q.core.latent_spec import LatentSpec
-from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names
+from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names, is_expert
 from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import Crystal
 from h2q.engine.block import Layer
+from h2q.engine.expert_store import ExpertStore
 from h2q.engine.experts import Dispatch, Experts, Mixture, Router
 from h2q.engine.heads import Attention
 from h2q.engine.latent import Expansion, LatentAttention
@@ -119,15 +120,16 @@ class RotatedWeights(OriginalWeights):
 
 
 class PlaneWeights:
-    """Planes by name of the coded part; `planes` and `raw` are asked once per name."""
+    """Planes by name of the coded part, each asked for once; experts from a store, if given."""
 
     def __init__(
         self,
         planes: Callable[[str], tuple[Plane, ...]],
         raw: Callable[[str], FloatArray],
         seed: int,
+        store: ExpertStore | None = None,
     ) -> None:
-        self._planes, self._raw, self._seed = planes, raw, seed
+        self._planes, self._raw, self._seed, self._store = planes, raw, seed, store
 
     def raw(self, name: str) -> FloatArray:
         return self._raw(name)
@@ -137,6 +139,8 @@ class PlaneWeights:
         return PlaneEmbedding(tiers, rotation(self._seed, tensor.shape[1]))
 
     def projection(self, names: Sequence[str]) -> Projection:
+        if self._store is not None and is_expert(names[0]):
+            return self._store.projection(names)
         stacks = {name: self._planes(name) for name in names}
         width = stacks[names[0]][0].spec.cols
         return PlaneProjection(stacks, rotation(self._seed, width))
@@ -146,7 +150,7 @@ class PlaneWeights:
         return PlaneMatrix(name, planes, rotation(self._seed, planes[0].spec.cols))
 
     def experts(self, mlps: Sequence[GatedMLP]) -> Experts:
-        return Dispatch(mlps)
+        return Dispatch(mlps) if self._store is None else self._store.experts(mlps)
 
     def head(self, tensor: TensorSpec) -> Projection:
         return Joined(self.projection([part.name for part in parts(tensor)]))
@@ -250,14 +254,30 @@ def load_rotated(source: Source, seed: int) -> Model:
     return build(source.spec, RotatedWeights(source, seed))
 
 
-def load_crystal(crystal: Crystal, groups: int | None = None) -> Model:
+def load_crystal(
+    crystal: Crystal, groups: int | None = None, experts: ExpertStore | None = None
+) -> Model:
     """A crystal's network with its first `groups` refinement groups (0: base planes only; None:
-    all).
+    all). `experts`: a new store, which keeps them on disk as far as its budget asks for. Raises
+    CrystalError, ResourceError when the store cannot hold one expert.
     """
-    weights = PlaneWeights(
-        lambda name: tuple(crystal.planes(name, groups)), crystal.raw, crystal.rotation_seed
-    )
-    return build(crystal.spec, weights)
+    model = build(crystal.spec, crystal_weights(crystal, groups, experts))
+    if experts is not None:
+        experts.settle()
+    return model
+
+
+def crystal_weights(
+    crystal: Crystal, groups: int | None = None, experts: ExpertStore | None = None
+) -> PlaneWeights:
+    """What load_crystal builds a model from."""
+    if experts is not None:
+        experts.open(crystal, groups)
+
+    def planes(name: str) -> tuple[Plane, ...]:
+        return tuple(crystal.planes(name, groups))
+
+    return PlaneWeights(planes, crystal.raw, crystal.rotation_seed, experts)
 
 
 def exchange(model: Model, planes: dict[str, tuple[Plane, ...]]) -> None:

@@ -7,7 +7,7 @@ grouped or through a latent, a gated MLP or a choice of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from h2q.engine.block import Layer, entering, leaving, run_layer
 from h2q.engine.cache import Attending, Cache
 from h2q.engine.positions import Positions
 from h2q.engine.projections import Embedding, FloatArray, Observer, Projection
+from h2q.engine.rows import Rows
+from h2q.engine.whole import Whole
 
 TokenArray = npt.NDArray[np.int64]
 HiddenObserver = Callable[[int, FloatArray], None]
@@ -35,14 +37,17 @@ class Model:
         self,
         spec: ModelSpec,
         embedding: Embedding,
-        layers: list[Layer],
+        layers: Collection[Layer],
         norm: FloatArray,
         head: Projection,
     ) -> None:
-        self.spec, self.embedding, self.layers = spec, embedding, layers
+        self.spec, self.embedding = spec, embedding
+        self.layers: Collection[Layer] = layers
         self.norm, self.head = norm, head
         self.observer: Observer | None = None
         self.hidden_observer: HiddenObserver | None = None
+        self._together: Whole | None = None
+        self._looked = False
 
     def new_cache(self, batch: int = 1, capacity: int = 128) -> Cache:
         """An empty cache for `batch` streams of equal length."""
@@ -80,6 +85,10 @@ class Model:
         """The stream after the last layer: float32 (rows, width)."""
         angles = Positions.at(self.spec, positions)
         x = entering(self.spec, self.embedding(tokens))
+        if self.observer is None and self.hidden_observer is None and isinstance(cache, Rows):
+            whole = self._whole()
+            if whole is not None:
+                return whole(x, cache, angles)
         self._show(-1, x)
         for index, layer in enumerate(self.layers):
             x = run_layer(self.spec, layer, x, cache, index, angles, self.observer)
@@ -92,6 +101,11 @@ class Model:
         if self.observer is not None:
             self.observer(HEAD_INPUT, x)
         return leaving(self.spec, self.head(x)[0])
+
+    def _whole(self) -> Whole | None:
+        if not self._looked and isinstance(self.layers, list):  # others may still be coming
+            self._together, self._looked = Whole.of(self.spec, self.layers), True
+        return self._together
 
     def _show(self, layer: int, x: FloatArray) -> None:
         if self.hidden_observer is not None:

@@ -8,10 +8,12 @@ needed. (Kwon et al. 2023, PagedAttention.)
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from h2q.codec.pages import PAGE, Pages
 from h2q.core.errors import ResourceError, UsageError
@@ -30,17 +32,24 @@ def digest_page(before: Digest, tokens: Sequence[int]) -> Digest:
 class PagePool:
     """`count` pages for a model, of one `kind` (see codec.pages). Arrays become resident when they
     are first written. `root`: what digests begin with; another one where the same tokens give other
-    keys (other planes). Not for several threads at once.
+    keys (other planes). `zeros(shape, dtype)` makes arrays. Not for several threads at once.
     """
 
-    def __init__(self, spec: ModelSpec, count: int, kind: str = "k8v8") -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        count: int,
+        kind: str = "k8v8",
+        zeros: Callable[..., npt.NDArray[Any]] = np.zeros,
+    ) -> None:
         if count < 1:
             raise UsageError(f"A cache needs one page of {PAGE} positions at least, not {count}.")
         heads, keys, values = cache_shape(spec)
         self.spec, self.count, self.kind = spec, count, kind
         self.root: Digest = b""
         self.layers = [
-            Pages.allocate(count, heads, keys, values, kind) for _ in range(spec.num_hidden_layers)
+            Pages.allocate(count, heads, keys, values, kind, zeros)
+            for _ in range(spec.num_hidden_layers)
         ]
         self._references = [0] * count
         self._free = deque(range(count))

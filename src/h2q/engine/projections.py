@@ -47,9 +47,14 @@ class HeldMatrix(Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
 
+    @property
+    def version(self) -> int:
+        """Another number whenever the matrix has changed."""
+        ...
+
     def __call__(self, x: FloatArray) -> FloatArray:
-        """float32 (rows, cols), the same array as long as it has not changed. x: float32 (T, cols),
-        what it would be multiplied by.
+        """float32 (rows, cols), not to be changed. x: float32 (T, cols), what it would be
+        multiplied by.
         """
         ...
 
@@ -119,7 +124,8 @@ class RotatedProjection(DenseProjection):
 
 
 class PlaneProjection:
-    """Coded planes applied to rotated int8 inputs.
+    """Coded planes applied to rotated int8 inputs. `stacks`: one for each matrix; another tuple
+    whenever one changes.
 
     Raises KernelError, with the names of the matrices, when an input is not finite.
     """
@@ -127,7 +133,7 @@ class PlaneProjection:
     def __init__(self, planes: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
         self.rotation = rotation
         self._names = tuple(planes)
-        self._stacks = [kernels.PlaneStack(stack) for stack in planes.values()]
+        self.stacks = tuple(kernels.PlaneStack(stack) for stack in planes.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,19 +141,23 @@ class PlaneProjection:
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
         try:
-            return list(kernels.project(x, self.rotation, self._stacks))
+            return list(kernels.project(x, self.rotation, self.stacks))
         except KernelError as error:
             raise error.at("the input of " + ", ".join(self.names)) from error
 
     def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
         """Other planes for some of the matrices, by name; between two tokens."""
-        for index, name in enumerate(self._names):
-            if name in planes:
-                self._stacks[index] = kernels.PlaneStack(planes[name])
+        if any(name in planes for name in self._names):
+            self.stacks = tuple(
+                kernels.PlaneStack(planes[name]) if name in planes else stack
+                for name, stack in zip(self._names, self.stacks, strict=True)
+            )
 
 
 class DenseMatrix:
     """An original matrix, float32."""
+
+    version = 0
 
     def __init__(self, name: str, weights: FloatArray) -> None:
         self.names, self.weights = (name,), weights
@@ -157,27 +167,26 @@ class DenseMatrix:
 
 
 class PlaneMatrix:
-    """A matrix decoded from its planes and rotated back, again whenever it has others."""
+    """A matrix decoded from its planes and rotated back."""
 
     def __init__(self, name: str, planes: tuple[Plane, ...], rotation: Rotation) -> None:
         self.rotation = rotation
         self._name, self._planes = name, planes
-        self._decoded: FloatArray | None = None
+        self.version = 0
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self._name,)
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        if self._decoded is None:
-            rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
-            self._decoded = kernels.unrotate(rows, self.rotation)
-        return self._decoded
+        rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
+        return kernels.unrotate(rows, self.rotation)
 
     def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
         """Other planes, where its name is among them; between two tokens."""
         if self._name in planes:
-            self._planes, self._decoded = planes[self._name], None
+            self._planes = planes[self._name]
+            self.version += 1
 
 
 class Joined:

@@ -29,7 +29,8 @@ class Span:
 class Rows:
     """Rows of some spans, in their order: what a model attends with.
 
-    tokens and positions: int64 (rows,); last: int64 (spans,), the row that ends each span.
+    tokens and positions: int64 (rows,); last: int64 (spans,), the row that ends each span; where:
+    what the kernels need to find their pages.
     """
 
     def __init__(self, pool: PagePool, spans: Sequence[Span]) -> None:
@@ -38,14 +39,17 @@ class Rows:
         self.last = np.cumsum(counts) - 1
         self.tokens = _joined([s.stream.tokens[s.begin : s.begin + s.count] for s in spans])
         self.positions = _joined([range(s.begin, s.begin + s.count) for s in spans])
-        self._slots = _joined([s.stream.slots(s.begin, s.count) for s in spans])
-        self._streams = np.repeat(np.arange(len(spans), dtype=np.int32), counts)
         gone = np.repeat([s.stream.dropped * PAGE for s in spans], counts)
-        self._seen = (self.positions + 1 - gone).astype(np.int32)
         longest = max(len(s.stream.pages) for s in spans)
-        self._tables = np.zeros((len(spans), longest), np.int32)
-        for row, span in zip(self._tables, spans, strict=True):
+        tables = np.zeros((len(spans), longest), np.int32)
+        for row, span in zip(tables, spans, strict=True):
             row[: len(span.stream.pages)] = span.stream.pages
+        self.where = kernels.StepRows(
+            slots=_joined([s.stream.slots(s.begin, s.count) for s in spans]),
+            tables=tables,
+            streams=np.repeat(np.arange(len(spans), dtype=np.int32), counts),
+            seen=(self.positions + 1 - gone).astype(np.int32),
+        )
 
     def attend(
         self,
@@ -60,8 +64,9 @@ class Rows:
         positions up to its own.
         """
         pages = self.pool.layers[layer]
-        kernels.store_pages(pages, k, v, self._slots)
-        return kernels.attend_pages(q, pages, self._tables, self._streams, self._seen, rule, sinks)
+        where = self.where
+        kernels.store_pages(pages, k, v, where.slots)
+        return kernels.attend_pages(q, pages, where.tables, where.streams, where.seen, rule, sinks)
 
 
 def _joined(parts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:

@@ -25,6 +25,11 @@ def save_stream(stream: Stream, path: Path, key: str) -> None:
     """Write a stream to `path`. `key`: of everything its keys and values depend on (crystal,
     planes). Raises ResourceError when the disk is full or refuses.
     """
+    write_stream(copy_stream(stream), path, key)
+
+
+def copy_stream(stream: Stream) -> Entry:
+    """A stream as it is now, to be written while its pages go on changing."""
     pages = [*stream.pages, *([] if stream.sinks is None else [stream.sinks])]
     arrays: dict[str, Array] = {"tokens": np.array(stream.tokens, np.int64)}
     for layer, store in enumerate(stream.pool.layers):
@@ -38,8 +43,24 @@ def save_stream(stream: Stream, path: Path, key: str) -> None:
         "pages": len(stream.pages),
         "turned": stream.sinks is not None,
     }
+    return Entry(arrays, facts)
+
+
+def write_stream(copied: Entry, path: Path, key: str) -> None:
+    """See save_stream; any thread may."""
     with writing("stream", path.name), replacement(path, SUFFIX) as temporary:
-        write_entry(temporary, key, NAME, Entry(arrays, facts))
+        write_entry(temporary, key, NAME, copied)
+
+
+def saved_tokens(path: Path, key: str) -> list[int]:
+    """Tokens of a saved stream that have keys and values, its checksum not looked at. Raises
+    CrystalError.
+    """
+    entry = read_entry(path, key, NAME, proven=True)
+    tokens, stored = entry.arrays.get("tokens"), entry.facts.get("stored")
+    if tokens is None or tokens.dtype != np.int64 or tokens.ndim != 1 or type(stored) is not int:
+        raise CrystalError("The stream contradicts itself.", where=path.name)
+    return [int(token) for token in tokens[:stored]]
 
 
 def load_stream(pool: PagePool, path: Path, key: str) -> Stream:

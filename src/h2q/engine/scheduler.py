@@ -52,7 +52,7 @@ Turn = tuple[_Running, int]
 
 class Scheduler:
     """Steps a model. Requests beyond `streams` wait in order. `drafter`, when given, guesses ahead;
-    of `drafted` tokens `accepted` were right.
+    of `drafted` tokens `accepted` were right. Streams in `resting` do, until they are taken out.
     """
 
     def __init__(
@@ -71,11 +71,12 @@ class Scheduler:
         self._next = 0
         self.drafter = drafter
         self.drafted = self.accepted = 0
+        self.resting: set[int] = set()
 
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._waiting or self._running)
+        return self._may_begin() or any(r.id not in self.resting for r in self._running)
 
     @property
     def running(self) -> list[int]:
@@ -119,6 +120,7 @@ class Scheduler:
 
     def cancel(self, stream: int) -> bool:
         """End a stream before the next step; whether it was there."""
+        self.resting.discard(stream)
         for queue in (self._running, self._waiting):
             for running in queue:
                 if running.id == stream:
@@ -163,12 +165,16 @@ class Scheduler:
         ]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
+    def _may_begin(self) -> bool:
+        if not self._waiting or len(self._running) >= self.streams:
+            return False
+        running = self._waiting[0]
+        wanted = min(running.stream.needed(running.left), PAGES_TO_BEGIN)
+        return not self._running or self.pool.free >= wanted
+
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self.streams:
+        while self._may_begin():
             running = self._waiting[0]
-            wanted = min(running.stream.needed(running.left), PAGES_TO_BEGIN)
-            if self._running and self.pool.free < wanted:
-                return
             running.prefix = max(running.prefix, running.stream.find_prefix())
             self._running.append(self._waiting.popleft())
 
@@ -187,8 +193,8 @@ class Scheduler:
         spare = self.rows - (len(self._running) - prompts)
         share = max(LEAST_CHUNK, spare // max(1, prompts))
         for running in list(self._running):
-            if running not in self._running:
-                continue  # it gave its pages to an older one
+            if running not in self._running or running.id in self.resting:
+                continue  # it gave its pages to an older one, or rests
             if running.left == 1:
                 if self._room(running, 1):
                     talking.append((running, self._more(running)))
@@ -220,10 +226,11 @@ class Scheduler:
 
     def _room(self, running: _Running, count: int) -> int:
         """Give the stream pages for its next tokens; how many of them it can store now. Takes pages
-        from newer streams where there are no others.
+        from streams that rest, then from newer ones, where there are no others.
         """
         while self.pool.free < pages_wanted(running.stream, count):
-            newest = self._running[-1]
+            resting = [r for r in self._running if r.id in self.resting]
+            newest = (resting or self._running)[-1]
             newest.stream.close()
             self._running.remove(newest)
             self._waiting.appendleft(newest)
@@ -268,4 +275,5 @@ class Scheduler:
     def _end(self, running: _Running, finish: Finish, error: H2QError | None = None) -> Said:
         running.stream.close()
         self._running.remove(running)
+        self.resting.discard(running.id)
         return Said(running.id, -1, running.said, None, finish, running.prefix, error)

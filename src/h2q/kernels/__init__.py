@@ -6,6 +6,8 @@ H2Q_KERNEL does so for a whole process. Without the extension the twins do the w
 `load_error()` says why. `kernels.references` is what their speed is held against.
 """
 
+from h2q.kernels.layer_operands import LayerOperands, StackedLayers, StepRows
+from h2q.kernels.layers import run_layers
 from h2q.kernels.operations import (
     add_rms_norm,
     attention,
@@ -41,7 +43,10 @@ from h2q.kernels.prepared import PlaneStack
 
 __all__ = [
     "NUMPY",
+    "LayerOperands",
     "PlaneStack",
+    "StackedLayers",
+    "StepRows",
     "add_rms_norm",
     "attend_pages",
     "attention",
@@ -63,6 +68,7 @@ __all__ = [
     "rope",
     "rotate",
     "rotate_quantize",
+    "run_layers",
     "set_threads",
     "store_attend",
     "store_pages",

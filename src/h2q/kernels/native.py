@@ -60,7 +60,7 @@ def project(
     x: FloatArray, rotation: Rotation, stacks: Sequence[PlaneStack]
 ) -> tuple[FloatArray, ...]:
     """See h2q.kernels.twins.project."""
-    handles = [stack.handle or _prepared(stack) for stack in stacks]
+    handles = [stack.handle or handle_of(stack) for stack in stacks]
     tokens = len(x)
     flat = np.empty(tokens * sum([stack.rows for stack in stacks]), np.float32)
     if not call(native.project, x, turn(rotation), handles, flat):
@@ -194,8 +194,10 @@ def turn(rotation: Rotation) -> Any:
     return found[1]
 
 
-def _prepared(stack: PlaneStack) -> Any:
-    stack.handle = call(native.Stack, _stack(stack.planes))
+def handle_of(stack: PlaneStack) -> Any:
+    """The extension's own form of a matrix's planes, made once."""
+    if stack.handle is None:
+        stack.handle = call(native.Stack, _stack(stack.planes))
     return stack.handle
 
 

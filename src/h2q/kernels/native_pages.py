@@ -21,7 +21,7 @@ NOT_FINITE = "The queries, keys or values contain a value that is not finite."
 
 def store_pages(pages: Pages, k: FloatArray, v: FloatArray, slots: npt.NDArray[np.int64]) -> None:
     """See h2q.codec.pages.store_pages."""
-    handle = pages.handles[0] if pages.handles else _prepared(pages)
+    handle = pages_of(pages)
     if not call(native.store_pages, handle, k, v, slots):
         raise KernelError(NOT_FINITE)
 
@@ -36,7 +36,7 @@ def attend_pages(
     sinks: FloatArray | None = None,
 ) -> FloatArray:
     """See h2q.kernels.paged_twins.attend_pages."""
-    handle = pages.handles[0] if pages.handles else _prepared(pages)
+    handle = pages_of(pages)
     out = np.empty((len(q), q.shape[1] * pages.value_dim), np.float32)
     scores = (rule.scale, rule.window, rule.softcap)
     if not call(native.attend_pages, handle, q, tables, streams, seen, *scores, sinks, out):
@@ -61,7 +61,10 @@ def store_attend(
     return attend_pages(q, pages, tables, streams, seen, rule, sinks)
 
 
-def _prepared(pages: Pages) -> Any:
+def pages_of(pages: Pages) -> Any:
+    """The extension's own form of pages, made once."""
+    if pages.handles:
+        return pages.handles[0]
     handle = call(
         native.Pages,
         KINDS.index(pages.kind),

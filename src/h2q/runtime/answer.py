@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from h2q.core.errors import H2QError
 from h2q.core.events import Alternative, Part, TokenEvent, Usage
@@ -12,7 +13,9 @@ from h2q.engine.requests import Said
 from h2q.runtime.prompts import Prompt
 from h2q.text.splitter import Content, Reasoning, SplitEvent, Splitter
 from h2q.text.stops import StopStrings
-from h2q.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # its library is loaded beside everything else
+    from h2q.text.tokenizer import Tokenizer
 
 Reader = Callable[[list[TokenEvent], H2QError | None], None]
 KEPT_NAMES = 4096
@@ -21,7 +24,7 @@ KEPT_NAMES = 4096
 class Answer:
     """One answer under way. `reader` is called from the model's thread with events, or with an
     error that ends the answer; it must not wait. cut: the ask's own bound of tokens is the
-    context's, so that reaching it is the end of the context.
+    context's, so that reaching it is the end of the context. asked: when, by time.perf_counter.
     """
 
     def __init__(
@@ -33,16 +36,19 @@ class Answer:
         cut: bool,
         reader: Reader,
         names: Names | None,
+        asked: float,
     ) -> None:
         self.reader, self._prompt, self._cut, self._names = reader, prompt, cut, names
         dialect = prompt.dialect
         self._text = tokenizer.stream(dialect.special_tags)
         self._stops = StopStrings(stops)
         self._split = Splitter(dialect, prompt.thinks) if split else None
-        self._asked = time.perf_counter()
+        self._asked = asked
         self.begun: float | None = None
         self._first: float | None = None
+        self.tokens = list(prompt.tokens)  # read and said
         self._count = 0
+        self.unread = 0  # events the reader was given and has not taken
         self.done = False
 
     def hear(self, said: Said, planes: int) -> list[TokenEvent]:
@@ -57,6 +63,7 @@ class Answer:
         if self._first is None:
             self._first = now
         self._count += 1
+        self.tokens.append(said.token)
         text = self._stops.push(self._text.push(said.token))
         event = TokenEvent(
             said.token,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from h2q.codec.pages import PAGE
@@ -46,6 +47,7 @@ class Asking:
         return min(self._spec.max_position_embeddings, self._pages * PAGE)
 
     def prepare(self, ask: Ask, reader: Reader) -> Prepared:
+        asked = time.perf_counter()
         planes = ask.planes
         if planes is not None and not 1 <= planes <= self._started.all_planes:
             raise UsageError(
@@ -83,4 +85,5 @@ class Asking:
             self._names = Names(tokenizer)
         names = self._names if ask.sampling.top_logprobs else None
         stops = ask.sampling.stop
-        return Prepared(request, Answer(prompt, tokenizer, stops, ask.split, cut, reader, names))
+        answer = Answer(prompt, tokenizer, stops, ask.split, cut, reader, names, asked)
+        return Prepared(request, answer)

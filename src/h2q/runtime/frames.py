@@ -13,7 +13,7 @@ import msgspec
 
 from h2q.core import errors
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
-from h2q.core.errors import BusyError, H2QError, ResourceError
+from h2q.core.errors import BusyError, H2QError, ResourceError, UsageError
 from h2q.core.events import TokenEvent
 from h2q.runtime.worker import Control, Order, WorkerState
 
@@ -37,6 +37,12 @@ class Generate(_Message):
 
 class Cancel(_Message):
     """The answer with this number is no longer wanted."""
+
+
+class Took(_Message):
+    """So many events of the answer with this number have been read."""
+
+    count: int
 
 
 class Embed(_Message):
@@ -83,7 +89,7 @@ class Failed(_Message):
     retry_after: float = 1.0
 
 
-Question = Start | Generate | Cancel | Embed | Count | Wish
+Question = Start | Generate | Cancel | Took | Embed | Count | Wish
 Reply = Ready | State | Events | Vectors | Counted | Failed
 Some = TypeVar("Some")
 _encoder = msgspec.msgpack.Encoder()
@@ -92,8 +98,13 @@ _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 def frame(message: Question | Reply) -> bytes:
-    """A message as it goes over the line. Raises ResourceError when it is too large."""
-    data = _encoder.encode(message)
+    """A message as it goes over the line. Raises ResourceError when it is too large, UsageError
+    when it holds what cannot be written.
+    """
+    try:
+        data = _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"This cannot be told to a worker: {error}.") from error
     if len(data) > MAX_FRAME:
         raise ResourceError(f"A message of {len(data):,} bytes is too large for a worker.")
     return LENGTH.pack(len(data)) + data

@@ -1,20 +1,17 @@
-"""Hot start: from a crystal's files to a session, the base planes first.
+"""Hot start: from a crystal's files to a model that talks from the first planes.
 
-Files are mapped, not read: a page comes in when a token first needs it. Hashing is not on the way
-(crystal stamps).
+Files are mapped, not copied. Hashing is not on the way (crystal stamps).
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from h2q.core.events import StageEvent
-from h2q.crystal import crystal_bytes, open_crystal
-from h2q.engine import load_crystal
-from h2q.engine.drafts import Drafter
-from h2q.runtime.session import Session
-from h2q.text import Tokenizer
+from h2q.codec.pages import PAGE
+from h2q.engine.stream import LEAST_KEPT
+from h2q.runtime.service import Service
+from h2q.runtime.starting import start
+from h2q.runtime.worker import Order
 
 
 class HotStartManager:
@@ -29,24 +26,20 @@ class HotStartManager:
         cache: str = "k8v8",
         ring: int = 0,
         ahead: int = 0,
-    ) -> Session:
-        """A session on the first `groups` refinement groups of a crystal (0: base planes alone;
-        None: all). cache, ring: see Session. ahead: tokens that the base planes draft; 0: none.
+        pin: int | None = None,
+        memory: int | None = None,
+    ) -> Service:
+        """A model for one reader, one answer at a time. It answers as soon as the base planes are
+        there and gets better under way, up to the first `groups` refinement groups of a crystal
+        (0: base planes alone; None: all). `close` it in the end.
+
+        pin: exactly so many planes from the first token on, which repeats a text bit by bit. cache:
+        kind of pages (h2q.codec.pages). ring: positions that asks will keep, so that no more are
+        provided for; 0: the whole context. ahead: tokens that the base planes draft; 0: none.
+        memory: bytes that this process may have resident; planes, context and rows are chosen to
+        fit. Raises ResourceError, with numbers, when nothing does.
         """
-        began = time.perf_counter()
-        timeline: list[StageEvent] = []
-
-        def passed(stage: str, size: int = 0) -> None:
-            timeline.append(StageEvent(stage, time.perf_counter() - began, size))
-
-        crystal = open_crystal(path)
-        passed("open crystal")
-        model = load_crystal(crystal, groups)
-        passed("bind planes", crystal_bytes(crystal, groups))
-        tokenizer = Tokenizer(crystal.tokenizer_path)
-        tokenizer.require_fit(crystal.spec.vocab_size)
-        passed("read tokenizer")
-        drafter = Drafter(load_crystal(crystal, 0), ahead) if ahead else None
-        session = Session(model, tokenizer, timeline, cache, ring, drafter)
-        session.planes = 1 + (len(crystal.rank) if groups is None else groups)
-        return session
+        pages = max(-(-ring // PAGE), LEAST_KEPT) + 1  # one more, for sinks turned forward
+        context = pages * PAGE if ring else None
+        order = Order(str(path), memory, groups, cache, context, streams=1, draft=ahead)
+        return Service(order, start(order, pin), alone=True)

@@ -36,3 +36,16 @@ def age_seconds() -> float:
     import psutil
 
     return time.time() - psutil.Process().create_time()
+
+
+def rss_parts() -> tuple[int, int]:
+    """The resident set now: what belongs to this process alone, and what is mapped from files,
+    bytes. Where the system does not tell them apart, all is the first.
+    """
+    if not _PAGES.exists():
+        return rss_bytes(), 0
+    import os
+
+    resident, shared = map(int, _PAGES.read_text().split()[1:3])
+    size = os.sysconf("SC_PAGE_SIZE")
+    return (resident - shared) * size, shared * size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from h2q.runtime.pool import heap
 from h2q.runtime.process import rss_bytes
 from h2q.runtime.worker import WorkerState
 
@@ -28,9 +29,11 @@ def state_of(service: Service) -> WorkerState:
         weights=started.weights,
         cache=(pool.count - pool.free) * pool.page_bytes,
         cache_capacity=pool.byte_count,
-        scratch=0,
+        scratch=heap().used,
         budget=started.budget,
         pressure=started.pressure,
         prefix_hits=service.prefix_hits,
+        experts=started.experts,
         timeline=tuple(started.timeline),
+        restored=service.warm.restored if service.warm else 0,
     )

@@ -13,6 +13,11 @@ from typing import Protocol
 
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.events import StageEvent, TokenEvent
+from h2q.core.expert_tally import ExpertTally
+
+AHEAD = 256  # events that may lie unread before an answer rests
+SHARE = 64  # events after which a reader says that it took them
+ENDED = "The model was stopped."
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Order:
     bring in, None for all. cache: kind of pages of keys and values. context: positions that the
     cache can hold at once, None for the model's own limit. streams: at once, at most. draft:
     tokens that the base planes guess ahead. threads: of the kernels, None as the machine has.
-    template, system: instead of the crystal's own.
+    template: instead of the crystal's own. warm: a folder of at most `warm_bytes` where caches of
+    conversations outlive the process (what was said can be read from them); None: nowhere.
     """
 
     crystal: str
@@ -35,6 +41,8 @@ class Order:
     draft: int = 0
     threads: int | None = None
     template: str | None = None
+    warm: str | None = None
+    warm_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ class WorkerState:
     """Of a worker now. Bytes: `resident` of the process, `weights`, `cache` (keys and values in
     use) and `cache_capacity`, `scratch`; `budget` is 0 without a promise. `planes` of `all_planes`
     take part; `pinned` when they are fixed. `pressure` from 0 (none) to 3. `timeline`: how the
-    start went.
+    start went. `restored`: beginnings that were read back from disk. `experts`: where not all are
+    in memory.
     """
 
     fingerprint: str
@@ -72,6 +81,8 @@ class WorkerState:
     pressure: int
     prefix_hits: int
     timeline: tuple[StageEvent, ...] = ()
+    restored: int = 0
+    experts: ExpertTally | None = None
 
 
 class Worker(Protocol):

@@ -1,9 +1,12 @@
 """A worker's own process: `python -m h2q.runtime.worker_process FD`, where FD is an inherited
-socket that nobody else can reach. It ends when the other side closes.
+socket that nobody else can reach. It ends when the other side closes. With `spare` behind FD, it
+imports all that a first answer needs before it says that it is ready.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import socket
@@ -26,13 +29,16 @@ from h2q.runtime.frames import (
     Reply,
     Start,
     State,
+    Took,
     Vectors,
+    Wish,
     failed,
     frame,
     frame_length,
     question,
 )
-from h2q.runtime.service import Service, Work
+from h2q.runtime.reading import Going
+from h2q.runtime.service import Service
 from h2q.runtime.worker import WorkerState
 
 
@@ -66,21 +72,26 @@ class Served:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._service: Service | None = None
-        self._cancels: dict[int, Work] = {}
+        self._going: dict[int, Going] = {}
         self._gone: set[int] = set()
         self._lock = threading.Lock()
         self._step: list[tuple[int, list[TokenEvent]]] = []
         self._asking = ThreadPoolExecutor(1, "asking")  # asks begin in the order they came
         self._slow = ThreadPoolExecutor(1, "slow")
+        self._wishes = ThreadPoolExecutor(1, "wishes")
 
     def take(self, asked: Question) -> None:
         """Begin what is asked; the reply follows."""
         if isinstance(asked, Cancel):
             self._cancel(asked.id)
-        elif isinstance(asked, Generate):
-            self._asking.submit(self._try, asked)
+        elif isinstance(asked, Took):
+            going = self._going.get(asked.id)
+            if going is not None:
+                going.took(asked.count)
         elif isinstance(asked, Embed):
             self._slow.submit(self._try, asked)
+        elif isinstance(asked, Wish):
+            self._wishes.submit(self._try, asked)
         else:
             self._asking.submit(self._try, asked)
 
@@ -105,7 +116,7 @@ class Served:
             self._line.send(Vectors(asked.id, service.embed(asked.ask)))
         elif isinstance(asked, Count):
             self._line.send(Counted(asked.id, service.count(asked.ask)))
-        elif not isinstance(asked, Cancel):
+        elif isinstance(asked, Wish):
             self._line.send(State(asked.id, service.control(asked.control)))
 
     def _start(self, asked: Start) -> WorkerState:
@@ -116,30 +127,36 @@ class Served:
 
             set_threads(asked.order.threads)
         service = Service(asked.order)
+        gc.freeze()  # what is here now stays: no collection need look at it again
+        gc.enable()
         service.hook = self._flush
         self._service = service
         return service.state()
 
     def _generate(self, service: Service, asked: Generate) -> None:
-        call = asked.id
+        call, ended = asked.id, False
 
         def read(events: list[TokenEvent], error: H2QError | None) -> None:
+            nonlocal ended
             if events:
                 self._step.append((call, events))
+            if error is not None or events[-1].finish:
+                with self._lock:
+                    ended = True
+                    self._going.pop(call, None)
             if error is not None:
                 self._flush()
-                self._forget(call)
                 self._send(failed(call, error))
-            elif events and events[-1].finish:
-                self._forget(call)
 
-        cancel = service.submit(asked.ask, read)
+        going = service.submit(asked.ask, read)
         with self._lock:
+            if ended:
+                return
             if call not in self._gone:
-                self._cancels[call] = cancel
+                self._going[call] = going
                 return
             self._gone.discard(call)
-        cancel()
+        going.cancel()
 
     def _flush(self) -> None:
         """All that the last step said, as one message."""
@@ -148,23 +165,22 @@ class Served:
             self._send(Events(0, step))
 
     def _send(self, message: Reply) -> None:
-        try:
+        with contextlib.suppress(OSError):  # nobody listens any more: the end is near
             self._line.send(message)
-        except OSError:
-            os._exit(0)  # nobody listens any more
+
+    def close(self) -> None:
+        """Keep what is worth keeping; the rest goes with the process."""
+        if self._service is not None and self._service.warm is not None:
+            self._service.close()
 
     def _cancel(self, call: int) -> None:
         with self._lock:
-            cancel = self._cancels.pop(call, None)
-            if cancel is None:
+            going = self._going.pop(call, None)
+            if going is None:
                 self._gone.add(call)
                 self._asking.submit(self._gone.discard, call)  # behind the ask, if one waits
-        if cancel is not None:
-            cancel()
-
-    def _forget(self, call: int) -> None:
-        with self._lock:
-            self._cancels.pop(call, None)
+        if going is not None:
+            going.cancel()
 
 
 def serve(line: socket.socket) -> None:
@@ -172,11 +188,21 @@ def serve(line: socket.socket) -> None:
     wire = Line(line)
     served = Served(wire)
     wire.send(Ready(0))
-    while (head := wire.receive(LENGTH.size)) is not None:
-        data = wire.receive(frame_length(head))
-        if data is None:
-            return
-        served.take(question(data))
+    try:
+        while (head := wire.receive(LENGTH.size)) is not None:
+            data = wire.receive(frame_length(head))
+            if data is None:
+                return
+            served.take(question(data))
+    finally:
+        served.close()
+
+
+def prepare() -> None:
+    """Import what is otherwise imported beside the loading of a model, or with the first ask."""
+
+    import h2q.text.template
+    import h2q.text.tokenizer  # noqa: F401
 
 
 def main() -> None:
@@ -184,7 +210,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
     code = 0
     try:
-        serve(socket.socket(fileno=int(sys.argv[1])))
+        name, *more = sys.argv[1:] or ("",)
+        if not name.isdecimal():
+            raise UsageError("A worker process is started by its parent, which gives it a socket.")
+        line = socket.socket(fileno=int(name))
+        line.set_inheritable(False)
+        if "spare" in more:
+            prepare()
+            gc.collect()
+            gc.freeze()
+        serve(line)
     except H2QError as error:
         print(f"worker: {error}", file=sys.stderr, flush=True)  # noqa: T201
         code = error.exit_code

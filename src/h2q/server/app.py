@@ -20,6 +20,7 @@ from h2q.server.router import Match, Router
 
 if TYPE_CHECKING:
     from h2q.orchestrator.house import Orchestrator
+    from h2q.server.bridge import OllamaBridge
 
 DIALECTS = (
     "h2q.server.ollama.routes:Ollama",
@@ -37,8 +38,10 @@ class App:
         settings: ServerSettings,
         dialects: Sequence[Dialect],
         log: Log | None = None,
+        bridge: OllamaBridge | None = None,
     ) -> None:
         self.house, self.settings, self.log = house, settings, log or Log()
+        self.bridge = bridge
         self.metrics, self.gate = Metrics(), Gate(settings.limits)
         self.dialects = (House(), *dialects)
         self.router = Router(self.dialects)
@@ -55,13 +58,14 @@ class App:
         scope["h2q.arrived"], scope["h2q.id"] = clock(), secrets.token_hex(8)
         scope["h2q.client"] = (scope.get("client") or ("",))[0]
         status = 0
-        mark = (b"x-request-id", scope["h2q.id"].encode())
+        mark = scope["h2q.id"].encode()
+        marks = ((b"x-request-id", mark), (b"request-id", b"req_" + mark))  # as Anthropic has it
 
         async def send_with_id(message: dict[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], mark]
+                message["headers"] = [*message["headers"], *marks]
             await send(message)
 
         try:
@@ -78,11 +82,14 @@ class App:
         request = Request(self, scope, receive, send)
         request.arguments = match.arguments
         try:
-            reply = await load(match.route.handler)(request)
+            if self.bridge is not None:
+                reply = await self.bridge.answer(request, match)
+            else:
+                reply = await load(match.route.handler)(request)
         except Gone:
             return
         except Exception as error:
-            refusal = refusal_of(error)
+            refusal = refusal_of(error, request.id)
             if refusal.status >= 500:
                 self.log.failed(request, error, refusal)
             reply = match.dialect.error(refusal)
@@ -109,7 +116,8 @@ class App:
         """No to a request that no dialect has seen, in the words of whose path it is."""
         match = self.router.find(scope["method"], scope["path"])
         dialect = match.dialect if isinstance(match, Match) else self.dialects[0]
-        await _send(scope, send, dialect.error(Refusal(status, words)))
+        refusal = refusal_of(Refusal(status, words), scope["h2q.id"])
+        await _send(scope, send, dialect.error(refusal))
 
 
 async def _send(scope: dict[str, Any], send: Any, reply: Reply) -> None:
@@ -131,7 +139,10 @@ def create_app(
     settings: ServerSettings | None = None,
     dialects: Sequence[Dialect] | None = None,
     log: Log | None = None,
+    bridge: OllamaBridge | None = None,
 ) -> App:
-    """The server over a house, in all dialects unless some are named."""
+    """The server over a house, in all dialects unless some are named; `bridge`: to models that are
+    elsewhere.
+    """
     spoken = [load(place)() for place in DIALECTS] if dialects is None else dialects
-    return App(house, settings or ServerSettings(), spoken, log)
+    return App(house, settings or ServerSettings(), spoken, log, bridge)

@@ -33,8 +33,10 @@ _STATUS: dict[type[H2QError], int] = {
 
 class Refusal(H2QError):  # noqa: N818 - it is an answer
     """An answer with an HTTP status of 400 or more. `message` is for the client; `param` the field
-    it is about, for dialects that tell; `headers` go with it.
+    it is about, for dialects that tell; `headers` go with it. `id`: of the request, as in the log.
     """
+
+    id = ""
 
     def __init__(
         self,
@@ -52,8 +54,14 @@ class Gone(Exception):  # noqa: N818 - nobody is left to tell
     """The client closed the connection."""
 
 
-def refusal_of(error: BaseException) -> Refusal:
+def refusal_of(error: BaseException, request_id: str = "") -> Refusal:
     """Any error as a refusal. An unforeseen one says nothing of its inside."""
+    refusal = _refusal(error)
+    refusal.id = request_id
+    return refusal
+
+
+def _refusal(error: BaseException) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if not isinstance(error, H2QError):

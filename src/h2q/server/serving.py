@@ -8,7 +8,7 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from h2q.server.app import App
 
 BACKLOG = 2048
+SETTLED_SECONDS = 0.05  # after which the first requests are in
 LATER = ("h2q.server.ollama.answers", "h2q.server.ollama.embed", "h2q.server.metrics_text")
 
 
@@ -28,10 +29,11 @@ def bind(host: str, port: int) -> socket.socket:
     for a host that is none of this machine's.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
+        family, kind, number, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends small pieces at once (TCP_NODELAY) only where the protocol has its number.
+        listener = socket.socket(family, kind, number)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -116,16 +118,28 @@ def _loop() -> Any:
     return "uvloop"
 
 
-def serve(app: App, listener: socket.socket) -> None:
-    """Serve until a signal; then the house is closed."""
+async def _nothing() -> None: ...
+
+
+def serve(
+    app: App,
+    listener: socket.socket,
+    begun: Callable[[], None] = lambda: None,
+    ended: Callable[[], Awaitable[None]] = _nothing,
+) -> None:
+    """Serve until a signal; then the house is closed. `begun` is called when answers can be had,
+    `ended` behind all else.
+    """
     server = Serving(app)
 
     async def work() -> None:
+        asyncio.get_running_loop().call_later(SETTLED_SECONDS, begun)
         threading.Thread(target=_preload, daemon=True).start()
         try:
             await server.serve([listener])
         finally:
             await app.house.close(0.0)
+            await ended()
             app.log.write("ended")
 
     asyncio_run(work, server)

@@ -44,7 +44,7 @@ async def stream_several(
     except Exception as error:
         if not pen.begun:
             raise
-        refusal = refusal_of(error)
+        refusal = refusal_of(error, request.id)
         request.app.log.failed(request, error, refusal)
         await pen.write(formatters[0].failed(refusal), more=False)
 

@@ -83,7 +83,7 @@ async def stream(request: Request, question: Question, formatter: Formatter) -> 
     except Exception as error:
         if not pen.begun:
             raise
-        refusal = refusal_of(error)
+        refusal = refusal_of(error, request.id)
         request.app.log.failed(request, error, refusal)
         await pen.write(formatter.failed(refusal), more=False)
 

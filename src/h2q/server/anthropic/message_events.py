@@ -115,8 +115,13 @@ def stopped(finish: str, usage: Usage, called: bool) -> dict[str, str | None]:
 
 
 def counted(usage: Usage) -> dict[str, int]:
-    """Counts of tokens."""
-    return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.tokens}
+    """Counts of tokens; those found in the cache are told apart from the input."""
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached,
+        "output_tokens": usage.tokens,
+    }
 
 
 def mark(prefix: str) -> str:

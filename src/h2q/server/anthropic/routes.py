@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from h2q.server.reply import Reply, json_reply
 from h2q.server.sse import STREAM
 
 HERE = "h2q.server.anthropic."
+TOLD = HERE + "told:"
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -27,6 +27,7 @@ class Anthropic:
     """The dialect."""
 
     name = "Anthropic"
+    refuses = TOLD + "AnthropicError"
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -36,7 +37,9 @@ class Anthropic:
                 HERE + "messages:messages",
                 "Answer a conversation.",
                 takes=HERE + "shapes:MessagesRequest",
+                gives=TOLD + "AnthropicMessage",
                 streams=STREAM,
+                pieces=TOLD + "MessageEvent",
             ),
             Route(
                 "POST",
@@ -44,6 +47,7 @@ class Anthropic:
                 HERE + "messages:count_tokens",
                 "How many tokens a conversation has.",
                 takes=HERE + "shapes:CountRequest",
+                gives=TOLD + "TokenCount",
             ),
         )
 
@@ -58,5 +62,5 @@ def error_of(refusal: Refusal) -> dict[str, Any]:
     return {
         "type": "error",
         "error": {"type": kind, "message": refusal.message},
-        "request_id": f"req_{secrets.token_hex(12)}",
+        "request_id": f"req_{refusal.id}",
     }

@@ -55,11 +55,16 @@ def _bounded(seconds: float) -> float:
 
 
 def configured() -> float:
-    """OLLAMA_KEEP_ALIVE, which may also be a bare number of seconds; five minutes without it."""
+    """OLLAMA_KEEP_ALIVE; five minutes without it. Raises UsageError."""
     text = os.environ.get("OLLAMA_KEEP_ALIVE", "").strip()
-    if not text:
-        return DEFAULT
+    return asked(text, "OLLAMA_KEEP_ALIVE") if text else DEFAULT
+
+
+def asked(text: str, where: str = "--keep-alive") -> float:
+    """Seconds in what a person wrote, a bare number of them too. Raises UsageError."""
     try:
         return _bounded(float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else duration(text))
     except Refusal as error:
-        raise UsageError(f"OLLAMA_KEEP_ALIVE is no duration: {error.message}.") from None
+        raise UsageError(
+            f"That is no duration: {error.message}.", where=where, fix="Write 300, 5m or -1."
+        ) from None

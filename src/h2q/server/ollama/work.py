@@ -134,7 +134,7 @@ async def _told(request: Request, events: AsyncIterator[WorkEvent], streamed: bo
     except Exception as error:
         if not pen.begun:
             raise
-        refusal = refusal_of(error)
+        refusal = refusal_of(error, request.id)
         request.app.log.failed(request, error, refusal)
         await pen.write(dumps({"error": refusal.message}) + b"\n", more=False)
     return None

@@ -20,8 +20,7 @@ from h2q.server.openai.words import (
     reasons,
     usage_of,
 )
-from h2q.server.reply import encode
-from h2q.server.sse import DONE, MEDIA_TYPE, data
+from h2q.server.sse import DONE, MEDIA_TYPE, data, one_line
 
 if TYPE_CHECKING:
     from h2q.orchestrator.house import Lease
@@ -69,7 +68,7 @@ class ChatChunks:
     def token(self, event: TokenEvent) -> bytes:
         parts = event.parts
         if len(parts) == 1 and parts[0].kind == "content" and self._quick(event):
-            return self._before + encode(parts[0].text) + self._after
+            return self._before + one_line(parts[0].text) + self._after
         self.reasoning += event.token >= 0 and reasons(event)
         deltas = [self._delta(part) for part in self._parts.of(event)]
         found = [] if self._top is None else logprobs_of((event,), self._top)

@@ -32,6 +32,7 @@ class CompletionChunks:
     ) -> None:
         self._fields, self._index, self._top, self._split = fields, index, top, split
         self._usage, self._alone, self._offset = usage, alone, 0
+        self.reasoning = 0
 
     def begin(self, lease: Lease) -> bytes:
         return b""
@@ -40,6 +41,7 @@ class CompletionChunks:
         parts = parts_of(event, self._split)
         text = "".join(part.text for part in parts if part.kind == "content")
         piece = b""
+        self.reasoning += event.token >= 0 and reasons(event)
         told = self._top is not None and event.token >= 0 and not reasons(event)
         if text or told:
             logprobs = legacy_logprobs((event,), self._top or 0, self._offset) if told else None
@@ -48,7 +50,9 @@ class CompletionChunks:
         if event.finish:
             piece += self._chunk("", REASONS.get(event.finish, event.finish), None)
             if self._alone:
-                piece += ending(self._fields, event.usage or Usage(0, 0), self._usage)
+                piece += ending(
+                    self._fields, event.usage or Usage(0, 0), self.reasoning, self._usage
+                )
         return piece
 
     def _chunk(self, text: str, reason: str | None, logprobs: Any) -> bytes:
@@ -67,10 +71,11 @@ class CompletionChunks:
         return data({"error": error_of(refusal)}) + DONE
 
 
-def ending(fields: dict[str, Any], usage: Usage, wanted: bool) -> bytes:
+def ending(fields: dict[str, Any], usage: Usage, reasoning: int, wanted: bool) -> bytes:
     """What follows the last answer."""
-    counts = data({**fields, "choices": [], "usage": usage_of(usage, 0)}) if wanted else b""
-    return counts + DONE
+    if not wanted:
+        return DONE
+    return data({**fields, "choices": [], "usage": usage_of(usage, reasoning)}) + DONE
 
 
 def legacy_logprobs(events: Sequence[TokenEvent], top: int, offset: int = 0) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from h2q.server.openai.completion_chunks import CompletionChunks, ending, legacy
 from h2q.server.openai.given import MAX_ANSWERS, alternatives, answers, sampled
 from h2q.server.openai.shapes import CompletionRequest
 from h2q.server.openai.turns import wrong
-from h2q.server.openai.words import FINGERPRINT, REASONS, mark, usage_of
+from h2q.server.openai.words import FINGERPRINT, REASONS, mark, reasons, usage_of
 from h2q.server.refusal import Refusal
 from h2q.server.reply import Reply, json_reply
 from h2q.server.several import gather_several, stream_several, total
@@ -60,7 +60,8 @@ async def completions(request: Request) -> Reply | None:
     else:
 
         def end(taken: Usage) -> bytes:
-            return ending(fields, _once(taken, each), usage)
+            reasoning = sum(chunk.reasoning for chunk in chunks)
+            return ending(fields, _once(taken, each), reasoning, usage)
 
         await stream_several(request, questions, chunks, end)
     return None
@@ -145,4 +146,5 @@ def _document(model: str, found: Sequence[Answer], each: int, top: int | None) -
         }
         for number, answer in enumerate(found)
     ]
-    return {**_fields(model), "choices": choices, "usage": usage_of(usage, 0)}
+    reasoning = sum(reasons(event) for answer in found for event in answer.events)
+    return {**_fields(model), "choices": choices, "usage": usage_of(usage, reasoning)}

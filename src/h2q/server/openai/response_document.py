@@ -70,7 +70,7 @@ def usage_of(usage: Usage, reasoning: int) -> Document:
     """Counts of tokens; those of the reasoning are among the output's."""
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached},
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
         "output_tokens": usage.tokens,
         "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": usage.prompt_tokens + usage.tokens,

@@ -53,6 +53,9 @@ class ResponseEvents:
             self._waiting += logprobs_of((told,), self._top)
         pieces = [self._say(part) for part in self._parts.of(told)]
         if told.finish:
+            said = self._open == "content" or any(i["type"] != "reasoning" for i in self._output)
+            if not said:
+                pieces.append(self._close("completed") + self._begin("content"))
             pieces.append(self._close("incomplete" if told.finish != "stop" else "completed"))
             pieces.append(self._end(told.finish, told.usage or Usage(0, 0)))
         return b"".join(pieces)

@@ -40,6 +40,16 @@ def test_texts(client: ollama.Client) -> None:
     assert "".join(piece.message.content or "" for piece in found) == "Once upon"
 
 
+def test_letters_that_some_take_for_the_end_of_a_line(
+    client: ollama.Client, server: Running
+) -> None:
+    script, words = server.house.worker.script, ("a\u2028b", "\u0085c", "\u2029", "\r\n\U0001f40b")
+    script.words, script.tokens = words, len(words)
+    pieces = [piece.response for piece in client.generate("scripted", "Tell", stream=True)]
+    script.words, script.tokens = WORDS, len(WORDS)
+    assert pieces == [*words, ""]
+
+
 def test_thinking_and_tools(client: ollama.Client, server: Running) -> None:
     def weather(city: str) -> str:
         """The weather.
