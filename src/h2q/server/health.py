@@ -19,6 +19,7 @@ STATUS_SECONDS = 1.0  # a worker that is busy longer is left out
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 HERE = "h2q.server.health:"
 PAGES = "h2q.server.documents:"
+UI = "h2q.server.ui.pages:page"
 TOLD = "h2q.server.health_told:"
 
 
@@ -60,6 +61,23 @@ class House:
                 "This interface.",
                 gives=TOLD + "Interface",
             ),
+            Route(
+                "GET",
+                "/api/h2q/state",
+                "h2q.server.looking:state",
+                "Models, memory, queue and speed.",
+                gives="h2q.server.looking_told:HouseState",
+            ),
+            Route(
+                "POST",
+                "/api/h2q/control",
+                "h2q.server.looking:control",
+                "Load, unload, pin, refine or drop.",
+                "h2q.server.looking_told:ControlRequest",
+                "h2q.server.looking_told:Controlled",
+            ),
+            Route("GET", "/ui", UI, "The dashboard.", text="text/html", open=True),
+            Route("GET", "/ui/{asset}", UI, "Its files.", text="text/plain", open=True),
             Route("GET", "/docs", PAGES + "page", "This interface, to read.", text="text/html"),
         )
 

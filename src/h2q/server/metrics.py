@@ -37,6 +37,7 @@ class Series:
     running: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
+    said: int = 0  # tokens, those of answers under way as well
     finished: Counter[str] = field(default_factory=Counter)
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN))
     inter_token: Histogram = field(default_factory=lambda: Histogram(INTER_TOKEN))
@@ -102,6 +103,7 @@ class Meter:
             del series.last_first_tokens[:-KEPT_FIRST_TOKENS]
         self._last = now
         self.tokens += 1
+        series.said += 1
 
     def end(self, event: TokenEvent) -> None:
         """The answer's last event."""
