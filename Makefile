@@ -29,6 +29,7 @@ $(VENV)/.installed: $(VENV)/.uv pyproject.toml uv.lock $(NATIVE)
 
 $(VENV)/.peers: $(VENV)/.installed requirements/peers.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/peers.txt
+	@! command -v npm > /dev/null || npm install --silent --no-audit --no-fund --prefix build/node ollama@0.6.4
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.installed requirements/fuzz.txt

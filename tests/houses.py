@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from counted_worker import CountedWorker
 from h2q.core.asks import Ask
 from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal.store_names import Details
@@ -16,15 +17,14 @@ from h2q.orchestrator.house import Orchestrator
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.runtime.worker import Order
-from service_worker import ServiceWorker
 
 Story = Callable[[ResourceOrchestrator], Awaitable[None]]
 Play = Callable[..., None]
 ORDER = Order("", streams=4, context=2048)
 
 
-async def make() -> ServiceWorker:
-    return ServiceWorker()
+async def make() -> CountedWorker:
+    return CountedWorker()
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def play(tmp_path: Path, seed_path: Path) -> Callable[..., None]:
             if not house.models():
                 house.store.install(seed_path, "seed", Details())
                 house.store.install(seed_path, "other", Details(template="{{ messages }}"))
-            before = ServiceWorker.alive
+            before = CountedWorker.alive
             try:
                 await story(house)
             finally:
                 await house.close(5.0)
-            assert ServiceWorker.alive == before
+            assert CountedWorker.alive == before
             assert house.running() == []
 
         asyncio.run(main())

@@ -15,6 +15,7 @@ from typing import Any
 
 from h2q.bench.scripted import Script, ScriptedHouse
 from h2q.server.app import App, create_app
+from h2q.server.bridge import OllamaBridge
 from h2q.server.limits import ServerSettings
 from h2q.server.log import Log
 from h2q.server.serving import Serving, bind
@@ -85,6 +86,9 @@ def running(
     settings: ServerSettings | None = None,
     house: ScriptedHouse | None = None,
     dialects: Any = None,
+    ollama: str = "",
+    crystallize: bool = False,
+    silent_seconds: float = 60.0,
 ) -> Iterator[Running]:
     """Serve for as long as the block runs."""
     house = house or ScriptedHouse(script)
@@ -95,11 +99,14 @@ def running(
 
     def work() -> None:
         async def main() -> None:
-            app = create_app(house, settings, dialects, Log(out))
+            bridge = OllamaBridge(ollama, crystallize, silent_seconds) if ollama else None
+            app = create_app(house, settings, dialects, Log(out), bridge)
             serving = Serving(app)
             ready.append(Running(app, house, listener.getsockname()[1], out, serving))
             begun.set()
             await serving.serve([listener])
+            if bridge is not None:
+                await bridge.close()
 
         asyncio.run(main())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from h2q.bench import serve_whole
+from h2q.bench import serve, serve_whole
 from h2q.bench.serve import ServeOptions, bench_serve
 from h2q.bench.serve_client import OLLAMA, OPENAI, child, said, whole_stream
 from h2q.bench.serve_crowd import Client, Crowd
@@ -15,6 +15,7 @@ from h2q.core.errors import ResourceError
 
 def test_a_trial_has_all_rows(seed_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_whole, "STARTS", 1)
+    monkeypatch.setattr(serve, "CROWD_TOKENS", 4)
     trial = ServeOptions(1.0, 4, tokens=500, paced_tokens=20, leaves=2, crystal=seed_path)
     found = bench_serve(trial)["results"]
     assert set(found) == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from h2q.crystallize import correction
 from h2q.crystallize.correction import MOST_TOKENS, WIDE, Inputs
 
 TOKENS, WIDTH, RIDGE = 90, 24, 0.1
@@ -53,6 +54,15 @@ def test_it_is_the_least_squares_answer(rows: int, adds: bool) -> None:
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, known, atol=1e-4 * np.abs(known).max())
     assert loss(inputs, weights, found) < 0.9 * loss(inputs, weights, weights)
+
+
+def test_wide_inputs_share_one_solution(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, weights = streams(24, False)
+    known = inputs.corrected(weights)
+    monkeypatch.setattr(correction, "NARROW", WIDTH - 1)
+    found = Inputs("in", inputs.original, inputs.crystal, None, RIDGE).corrected(weights)
+    assert not np.array_equal(found, known)  # another order of sums
+    np.testing.assert_allclose(found, known, atol=1e-4)
 
 
 @pytest.mark.parametrize("adds", [False, True])

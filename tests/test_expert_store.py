@@ -134,15 +134,15 @@ def base_of(crystal: Crystal, name: str) -> tuple[Plane, ...]:
 
 
 def test_degraded_experts_stay_within_the_budget(path: Path) -> None:
-    store, model = stored(path, every_byte(path) // 3, degrade=True)
+    store, model = stored(path, every_byte(path) * 3 // 4, degrade=True)
     for _ in range(3):
         assert np.isfinite(run(model)).all()
-    store.wait()
+        store.wait()
     tally = store.tally()
     assert tally.peak <= tally.budget
     assert tally.degraded > 0
     assert tally.hits > 0
-    assert tally.hit_rate > 1 / 3  # base planes take half the bytes, so more of them stay
+    assert tally.hit_rate > 3 / 4  # base planes take half the bytes, so more of them stay
     store.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from counted_worker import CountedWorker
 from h2q.core.errors import (
     BusyError,
     CrystalError,
@@ -19,7 +20,6 @@ from h2q.crystal.store_names import Details
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.runtime.worker import Control
 from houses import Play, answer, ask, names, play, until
-from service_worker import ServiceWorker
 from small_crystals import write_small
 
 __all__ = ["play"]
@@ -27,14 +27,14 @@ __all__ = ["play"]
 
 def test_a_model_is_loaded_once_for_all_who_ask(play: Play) -> None:
     async def story(house: ResourceOrchestrator) -> None:
-        made = ServiceWorker.made
+        made = CountedWorker.made
         told = await asyncio.gather(*(answer(house) for _ in range(12)))
         assert len(set(told)) == 1
         assert told[0]
-        assert ServiceWorker.made == made + 1
+        assert CountedWorker.made == made + 1
         house.copy("seed", "again")
         assert await answer(house, "again") == told[0]
-        assert ServiceWorker.made == made + 1  # another name of the same
+        assert CountedWorker.made == made + 1  # another name of the same
         (running,) = house.running()
         assert running.card.name == "seed:latest"
         assert running.all_planes > 1

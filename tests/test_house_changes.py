@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
@@ -10,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from counted_worker import CountedWorker
 from h2q.core.errors import (
     ResourceError,
     UsageError,
 )
 from h2q.crystal.store_names import Details
-from h2q.orchestrator import residents as house_times
+from h2q.orchestrator import listening as house_times
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.runtime.worker import Order
 from houses import Play, answer, ask, names, play, until
-from service_worker import ServiceWorker
 
 __all__ = ["play"]
 
@@ -32,8 +31,8 @@ def test_a_worker_that_dies_is_replaced(play: Play, monkeypatch: pytest.MonkeyPa
             await killed(house)
         assert await answer(house)
         async with house.lease("seed") as lease:
-            assert isinstance(lease.worker, ServiceWorker)
-        lease.worker.die()  # while nobody looks
+            assert isinstance(lease.worker, CountedWorker)
+        await lease.worker.die()  # while nobody looks
         await until(lambda: not house.running())
         assert await answer(house)
 
@@ -45,8 +44,8 @@ async def killed(house: ResourceOrchestrator) -> None:
     async with house.lease("seed") as lease:
         going = lease.worker.generate(ask(200))
         await going.__anext__()
-        assert isinstance(lease.worker, ServiceWorker)
-        await asyncio.to_thread(lease.worker.die)
+        assert isinstance(lease.worker, CountedWorker)
+        await lease.worker.die()
         async for _ in going:
             pass
 
@@ -60,7 +59,7 @@ def test_another_worker_takes_over_while_streams_end_on_the_old_one(
             await going.__anext__()
             old = house.shelf.find("seed")
             house.store.rename(old.stored, "seed", Details(template="new"))
-            fresh = ServiceWorker()
+            fresh = CountedWorker()
             order = Order(house.folder("seed"), streams=4, context=2048, template="new")
             await fresh.start(order)
             await house.swap("seed", fresh, order)
@@ -83,11 +82,11 @@ def test_another_worker_takes_over_while_streams_end_on_the_old_one(
 def test_a_name_that_means_another_model_loads_that_one(play: Play) -> None:
     async def story(house: ResourceOrchestrator) -> None:
         await answer(house)
-        made = ServiceWorker.made
+        made = CountedWorker.made
         house.store.rename(house.shelf.find("seed").stored, "seed", Details(template="new"))
         async with house.lease("seed") as lease:
             assert lease.order.template == "new"
-            assert ServiceWorker.made == made + 1
+            assert CountedWorker.made == made + 1
         await until(lambda: len(house.running()) == 1)
 
     play(story)

@@ -12,7 +12,7 @@ from h2q.core.errors import (
     ResourceError,
 )
 from h2q.crystal.store_names import Details
-from h2q.orchestrator.need import plan
+from h2q.orchestrator.need import need_of
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.runtime.worker import Order
 from houses import Play, answer, names, play
@@ -21,7 +21,7 @@ __all__ = ["play"]
 
 
 def least_and_most(house: ResourceOrchestrator) -> tuple[int, int]:
-    _, need = plan(Order(house.folder("seed"), streams=4, context=2048), 1 << 40)
+    need = need_of(Order(house.folder("seed"), streams=4, context=2048), 1 << 40)
     return need.least, need.most
 
 

@@ -238,3 +238,19 @@ def test_an_outlier_is_not_given_up(far: float) -> None:
         assert levels[9, 76] < -35
         plain[5, 97] = plain[9, 76] = 0
         assert np.mean((np.where(plain == 0, 0, levels) - plain) ** 2) < 0.4 * np.mean(plain**2)
+
+
+def test_inputs_judge_as_their_moments_do() -> None:
+    """Errors measured by answers to inputs are those measured by the inputs' moments."""
+    draw = np.random.default_rng(3)
+    x = (draw.standard_normal((60, 32)) * np.exp(draw.standard_normal(32))).astype(np.float32)
+    weights = draw.standard_normal((48, 32)).astype(np.float32)
+    moments = x.T @ x / np.float32(len(x))
+    plan = TowerPlan((2, 1), (0.6, 0.2))
+    known = encode_tower(Matrix("w", weights, moments), plan)
+    found = encode_tower(Matrix("w", weights, moments, judges=x), plan)
+    for one, other in zip(known, found, strict=True):
+        np.testing.assert_array_equal(one.plane.codes, other.plane.codes)
+        np.testing.assert_allclose(one.costs, other.costs, rtol=1e-3, atol=1e-5)
+    less = Matrix("w", weights, moments, judges=x[::2])
+    assert not np.allclose(less.costs, known[0].costs, rtol=1e-2)

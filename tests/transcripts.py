@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ SCRIPTS = {
 MASKS = (
     (r'"((?:chatcmpl|cmpl|call|toolu|msg|resp|rs|fc|req)[-_])[a-z0-9]{8,32}"', r'"\1*"'),
     (r'("(?:created|created_at|\w+_duration)":)\d+', r"\g<1>0"),
-    (r'("created_at":")[^"]+', r"\1*"),
+    (r'("(?:created_at|modified_at|expires_at|h2q)":")[^"]+', r"\1*"),
 )
 
 
@@ -88,13 +89,19 @@ def _exchange(text: str) -> Exchange:
     return Exchange(title.removeprefix("# "), script.removeprefix("script: "), request, answer)
 
 
-def main() -> None:
+def told_now(path: Path) -> Iterator[Exchange]:
+    """The exchanges of a file, one after the other, as a new server tells them."""
     with running() as server:
-        for path in sorted(FOLDER.glob("*.txt")):
-            told = [replace(exchange, answer=exchange.ask(server)) for exchange in read(path)]
-            text = ("\n" + BREAK).join(exchange.text() for exchange in told)
-            path.write_text(text, "utf-8")
-            print(f"{path.name}: {len(told)} exchanges", file=sys.stderr)
+        for exchange in read(path):
+            yield replace(exchange, answer=exchange.ask(server))
+
+
+def main() -> None:
+    for path in sorted(FOLDER.glob("*.txt")):
+        told = list(told_now(path))
+        text = ("\n" + BREAK).join(exchange.text() for exchange in told)
+        path.write_text(text, "utf-8")
+        print(f"{path.name}: {len(told)} exchanges", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
     from h2q.orchestrator.update import HotUpdate
     from h2q.runtime import HotStartManager, Worker
+    from h2q.server.bridge import OllamaBridge
 
 __all__ = [
     "Demo",
@@ -22,6 +23,7 @@ __all__ = [
     "HotStartManager",
     "HotUpdate",
     "ModelCrystallizationEngine",
+    "OllamaBridge",
     "ResourceOrchestrator",
     "SpectralStabilityController",
     "Worker",
@@ -35,6 +37,7 @@ _HOMES = {
     "HotStartManager": "h2q.runtime",
     "HotUpdate": "h2q.orchestrator.update",
     "ModelCrystallizationEngine": "h2q.crystallize",
+    "OllamaBridge": "h2q.server.bridge",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
     "Worker": "h2q.runtime",

@@ -16,6 +16,7 @@ import argparse
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ SEED_MODEL = Path(__file__).parents[2] / "src" / "h2q" / "assets" / "seed"
 SEED = 0  # of the rotation
 BLOCKS = ((8, 20), (8, 24), (12, 20), (12, 24), (16, 20), (16, 24), (16, 32))
 BASE_DAMPINGS = (0.03, 0.1, 0.3, 0.6, 1.0, 1e6)  # the last: no feedback
-REFINE_DAMPINGS = (0.1, 0.2, 0.3)
+BETWEEN = (0.2, 0.6, 1.0)  # dampings of planes between the base and the last
+LAST_DAMPINGS = (0.1, 0.2)
 ONE_SHOT = 0.0045 / 0.0699  # loss of a four-bit code over that of a two-bit one (trellis.md)
 
 
@@ -100,27 +102,37 @@ def seed_layers(every: int) -> list[Layer]:
 
 
 def losses(layers: list[Layer], plan: TowerPlan) -> npt.NDArray[np.float64]:
-    """Of every layer's tower."""
-    return np.array([layer.loss(encode_tower(layer.matrix, plan)[-1]) for layer in layers])
+    """Of every layer's tower: its base, and all of it, (2, layers)."""
+    towers = [encode_tower(layer.matrix, plan) for layer in layers]
+    return np.array(
+        [
+            [layer.loss(tower[end]) for layer, tower in zip(layers, towers, strict=True)]
+            for end in (0, -1)
+        ]
+    )
 
 
 def damping(layers: list[Layer]) -> None:
-    """Losses of towers by the damping of their base and of the planes above it, each relative to
-    the matrix's own best base, or to the one-shot four-bit code that goes with it; then the mean.
+    """Losses of towers by the damping of the planes that others follow and of the last one. Bases,
+    as they stand in a tower of 2+2 and of 2+1+1, and 2+1 are relative to the matrix's own best base
+    alone; four bits to the one-shot code that goes with it; then the mean.
     """
-    bases = {d: losses(layers, TowerPlan((2,), (d,))) for d in BASE_DAMPINGS}
-    best = np.min(list(bases.values()), axis=0)
+    alone = [losses(layers, TowerPlan((2,), (d,)))[1] for d in BASE_DAMPINGS]
+    best = np.min(alone, axis=0)
     print(f"{len(layers)} matrices, their best bases lose {best.min():.4f} to {best.max():.4f}\n")
-    print("| base damping | above | 2 | 2+1 | 2+2 / one-shot | 2+1+1 / one-shot |")
-    print("|---|---|---|---|---|---|", flush=True)
-    for base, alone in bases.items():
-        for above in REFINE_DAMPINGS:
-            towers = ((2, 1), (2, 2), (2, 1, 1))
-            found = [losses(layers, TowerPlan(t, (base,) + (above,) * len(t[1:]))) for t in towers]
-            means = [float(np.mean(loss / best)) for loss in (alone, *found)]
-            means[2:] = [mean / ONE_SHOT for mean in means[2:]]
-            figures = " | ".join(f"{mean:.3f}" for mean in means)
-            print(f"| {base:g} | {above:g} | {figures} |", flush=True)
+    print(
+        "| base | between | last | base alone | base in 2+2 | 2+2 | 2+1 | base in 2+1+1 | 2+1+1 |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    for (base, single), (between, last) in product(
+        zip(BASE_DAMPINGS, alone, strict=True), product(BETWEEN, LAST_DAMPINGS)
+    ):
+        pair = losses(layers, TowerPlan((2, 2), (base, last)))
+        three = losses(layers, TowerPlan((2, 1), (base, last)))
+        deep = losses(layers, TowerPlan((2, 1, 1), (base, between, last)))
+        found = (single, pair[0], pair[1] / ONE_SHOT, three[1], deep[0], deep[1] / ONE_SHOT)
+        figures = " | ".join(f"{float(np.mean(loss / best)):.3f}" for loss in found)
+        print(f"| {base:g} | {between:g} | {last:g} | {figures} |", flush=True)
 
 
 def blocks(cases: Iterable[tuple[int, int]]) -> None:

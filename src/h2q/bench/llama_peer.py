@@ -44,11 +44,13 @@ class LlamaLibrary:
 
 
 class LlamaPeer:
-    """One file in memory with a context of its own. Raises ResourceError where the library does
-    not take it.
+    """One file in memory with a context of its own; `first`: one token is said at once, which pays
+    for pages. Raises ResourceError where the library does not take it.
     """
 
-    def __init__(self, library: LlamaLibrary, path: Path, context: int, threads: int) -> None:
+    def __init__(
+        self, library: LlamaLibrary, path: Path, context: int, threads: int, first: bool = True
+    ) -> None:
         self._api = api = library.api
         self._model = api.llama_model_load_from_file(
             str(path).encode(), api.llama_model_default_params()
@@ -62,7 +64,8 @@ class LlamaPeer:
             raise ResourceError("llama.cpp makes no context of this size.", where=path.name)
         self._memory = api.llama_get_memory(self._context)
         self._size = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model)))
-        self.decode([3], 1)  # whatever comes first pays for pages
+        if first:
+            self.decode([3], 1)
 
     def prefill(self, prompt: Sequence[int]) -> float:
         """Seconds to read a prompt and choose the first token."""

@@ -48,10 +48,10 @@ LITE: Mapping[str, Any] = {
 }
 SMALL: Mapping[str, Any] = {
     **LITE,
-    "vocab_size": 2048,
+    "vocab_size": 4096,
     "hidden_size": 256,
     "intermediate_size": 512,
-    "moe_intermediate_size": 512,
+    "moe_intermediate_size": 1024,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,

@@ -7,21 +7,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from h2q.bench.random_model import SHAPES, RandomWeights
+from h2q.bench.random_model import RandomWeights
 from h2q.core.architecture import coded
 from h2q.core.specs import ModelSpec
 from h2q.crystal import CrystalWriter
 
 REFINEMENTS = 4  # shards that bring the second planes, first layers first
 BYTES = 256
+EIGHT_TOKENS = "q!Z~q!Z~"  # no two of these letters merge
 SPECIAL = ("<unk>", "<s>", "</s>")
 
 
-def write_random(target: Path, shape: str, refinements: int = REFINEMENTS) -> Path:
+def write_random(target: Path, spec: ModelSpec, refinements: int = REFINEMENTS) -> Path:
     """A crystal with two planes of two bits at `target`, in place of what was there. Raises
     ResourceError when the disk is full or refuses.
     """
-    spec = SHAPES[shape]
     weights = RandomWeights(spec)
     names = [part.name for part in coded(spec)]
     with CrystalWriter(target, spec, rotation_seed=0, overwrite=True) as writer:

@@ -21,6 +21,7 @@ from h2q.core.tensor_spec import TensorSpec
 from h2q.crystal import CrystalWriter
 
 POOL = 256 << 20  # bytes of random codes; every plane takes its own from some place among them
+LOUD = 4.0  # of what a layer adds
 
 
 class Codes:
@@ -79,7 +80,7 @@ def _loudness(part: Part) -> float:
     """Tokens are louder than what attention answers all of them alike, so that routers tell them
     apart.
     """
-    return math.sqrt(part.shape[1]) if part.tensor.kind == "embedding" else 1.0
+    return LOUD * math.sqrt(part.shape[1]) if part.tensor.kind == "embedding" else 1.0
 
 
 def _raw(draw: np.random.Generator, tensor: TensorSpec, skew: float) -> npt.NDArray[np.float32]:

@@ -224,7 +224,8 @@ class ScriptedHouse:
         yield WorkEvent("using existing layer sha256:" + "5c" * 32)
         yield WorkEvent("writing manifest")
         yield WorkEvent("success")
-        self.copy(recipe.base or CARD.name, name)
+        grown = not recipe.base or recipe.base.startswith("ollama:")
+        self.copy(CARD.name if grown else recipe.base, name)
 
     def has_blob(self, digest: str) -> bool:
         return self._checked(digest) in self.blobs

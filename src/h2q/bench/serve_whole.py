@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from h2q.bench.serve_client import OLLAMA, SILENT_SECONDS, START_SECONDS, Child, until_up
+from h2q.core import settings
 from h2q.core.errors import ResourceError
 from h2q.core.events import ProgressListener, silent
 from h2q.crystal.store import Store
@@ -54,7 +54,7 @@ def product(root: Path) -> Iterator[Child]:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "H2Q_HOME": str(root)},
+        env=settings.with_home(root),
     ) as process:
         try:
             assert process.stdout is not None
@@ -88,7 +88,7 @@ def starts(root: Path) -> tuple[list[float], list[float], list[float]]:
         began = time.perf_counter()
         command = [sys.executable, "-m", "h2q", "serve", "--port", str(port), "--quiet"]
         with subprocess.Popen(
-            command, stderr=subprocess.DEVNULL, env={**os.environ, "H2Q_HOME": str(root)}
+            command, stderr=subprocess.DEVNULL, env=settings.with_home(root)
         ) as process:
             try:
                 until_up(port)

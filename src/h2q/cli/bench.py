@@ -15,7 +15,7 @@ from h2q.core.events import ProgressListener
 if TYPE_CHECKING:
     from h2q.bench import EngineOptions
 
-KNOWN = ("codec", "kernels", "engine", "serve")
+KNOWN = ("codec", "kernels", "engine", "experts", "serve", "start")
 CROWD_SECONDS = 300.0
 RESULTS = Path("benchmarks/results")  # of a checkout
 PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -23,7 +23,7 @@ PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6
 
 def bench(
     what: Annotated[
-        str, typer.Argument(help="`codec`, `kernels`, `engine` or `serve`.")
+        str, typer.Argument(help="`codec`, `kernels`, `engine`, `experts`, `serve` or `start`.")
     ] = "kernels",
     mebibytes: Annotated[
         int, typer.Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
@@ -33,15 +33,24 @@ def bench(
         typer.Option(help="Write the result here. In a checkout: benchmarks/results."),
     ] = None,
     shape: Annotated[
-        str, typer.Option(help="engine: sizes of the model; `trial` only shows that all rows work.")
+        str,
+        typer.Option(
+            help="engine, experts, start: sizes of the model; `trial` only shows that all works."
+        ),
     ] = "llama-1.1b",
     only: Annotated[
-        list[str] | None, typer.Option(help="engine: this group of rows; may be given again.")
+        list[str] | None,
+        typer.Option(help="engine, experts, start: this group of rows; may be given again."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="engine: runs of each kind.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, help="engine, start: runs of each kind.")
+    ] = 3,
     peer_files: Annotated[
         Path | None,
-        typer.Option(help="engine: a folder that keeps llama.cpp's files, gigabytes, for later."),
+        typer.Option(
+            help="engine, experts, start: a folder that keeps files of the model, gigabytes, for "
+            "later."
+        ),
     ] = None,
     crystal: Annotated[
         Path | None,
@@ -51,6 +60,9 @@ def bench(
         float, typer.Option(min=2, max=86400, help="serve: how long many clients talk at once.")
     ] = CROWD_SECONDS,
     clients: Annotated[int, typer.Option(min=1, max=512, help="serve: how many.")] = 64,
+    memory: Annotated[
+        str, typer.Option(help="experts: what a model may have resident, 2GB or 1500MiB.")
+    ] = "2GB",
     json: Json = False,
 ) -> None:
     """Measure, each speed against something that was measured in the same run."""
@@ -58,27 +70,42 @@ def bench(
         DEFAULT_SHAPE,
         TRIAL_BELOW,
         EngineOptions,
+        ExpertOptions,
         ServeOptions,
+        StartOptions,
+        bench_experts,
         bench_serve,
+        bench_start,
         write_result,
     )
     from h2q.cli.output import emit, progress, say, table
+    from h2q.core.units import parse_bytes
 
     if what not in KNOWN:
         raise UsageError(f"There is no benchmark {what!r}.", fix=f"Known: {', '.join(KNOWN)}.")
-    engine = EngineOptions(shape, tuple(only or ()), repeats, peer_files, crystal)
+    rows = tuple(only or ())
     with progress() as listen:
-        if what == "serve":
+        if what == "experts":
+            shapes = {} if shape == DEFAULT_SHAPE else {"shape": shape}
+            mixed = ExpertOptions(rows, parse_bytes(memory), peer_files, **shapes)
+            document = bench_experts(mixed, listen)
+        elif what == "serve":
             document = bench_serve(ServeOptions(seconds, clients, crystal=crystal), listen)
+        elif what == "start":
+            document = bench_start(StartOptions(shape, rows, repeats, peer_files), listen)
         else:
+            engine = EngineOptions(shape, rows, repeats, peer_files, crystal)
             document = _measured(what, mebibytes, engine, listen)
     whole = {
         "codec": True,
         "kernels": mebibytes >= TRIAL_BELOW,
         "engine": not only and shape != "trial",
+        "experts": not only and shape == DEFAULT_SHAPE,
         "serve": seconds >= CROWD_SECONDS,
+        "start": not only and shape != "trial",
     }[what]
-    name = what if what != "engine" or shape == DEFAULT_SHAPE else f"engine-{shape}"
+    other = what in ("engine", "start") and shape != DEFAULT_SHAPE
+    name = f"{what}-{shape}" if other else what
     target = _target(f"{name}-{document['machine']['slug']}.json", whole, out)
     if target is not None:
         write_result(target, document)
@@ -87,11 +114,11 @@ def bench(
         emit(document)
         return
     words = _codec_words if what == "codec" else _kernel_words
-    rows = [(name, words(row)) for name, row in document["results"].items()]
+    lines = [(name, words(row)) for name, row in document["results"].items()]
     title = f"{what} on {document['machine']['processor']}"
     if "busy_elsewhere" in document:
         title += f", {document['busy_elsewhere']:.0%} of it busy with something else"
-    table(title, rows)
+    table(title, lines)
     if document.get("peer", "llama.cpp") != "llama.cpp":
         say(document["peer"])
 
@@ -143,7 +170,7 @@ def _codec_words(row: Mapping[str, Any]) -> str:
 
 def _figure(value: float, unit: str) -> str:
     """Four digits, a prefix of a thousand's power, the unit."""
-    if unit == "x":
-        return f"{value:.3g} x"
+    if unit in ("x", "%"):
+        return f"{value:.3g} {unit}"
     scale, prefix = next((p for p in PREFIXES if abs(value) >= p[0]), PREFIXES[-1])
     return f"{value / scale:.4g} {prefix}{unit}"

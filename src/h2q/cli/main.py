@@ -9,7 +9,19 @@ from typing import Any
 
 import typer
 
-from h2q.cli import bench, doctor, export, grow, inspect, measure, serve, show_off, talk
+from h2q.cli import (
+    bench,
+    doctor,
+    export,
+    grow,
+    inspect,
+    make,
+    measure,
+    models,
+    serve,
+    show_off,
+    talk,
+)
 from h2q.cli.output import BUG, fail, say
 from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
 
@@ -30,6 +42,13 @@ app.command("show")(inspect.show)
 app.command("verify")(inspect.verify)
 app.command("eval")(measure.evaluate)
 app.command("export")(export.export)
+app.command("pull")(make.pull)
+app.command("create")(make.create)
+app.command("ls")(models.ls)
+app.command("ps")(models.ps)
+app.command("cp")(models.cp)
+app.command("rm")(models.rm)
+app.command("stop")(models.stop)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(show_off.demo)
 app.command("serve")(serve.serve)

@@ -14,7 +14,31 @@ SEED_NAME = "seed"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document last on stdout.")]
 SOURCES = "A Hugging Face folder, a .gguf file, hf:org/name, ollama:name, or `seed`."
-CrystalPath = Annotated[Path, typer.Argument(metavar="CRYSTAL", help="A crystal's folder.")]
+
+
+def crystal_place(text: str) -> Path:
+    """The folder of a crystal: as it is named, else that of the installed model of that name.
+    Raises CrystalError when that one is damaged.
+    """
+    path = Path(text)
+    if path.exists():
+        return path
+    from h2q.core.errors import MissingModelError, UsageError
+    from h2q.crystal.store import Store
+
+    store = Store()
+    try:
+        return store.folder(store.find(text))
+    except (MissingModelError, UsageError):
+        return path  # whoever opens it says that nothing is there
+
+
+CrystalPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CRYSTAL", help="A crystal's folder, or an installed name.", parser=crystal_place
+    ),
+]
 
 
 def source_place(name: str) -> str | Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,12 +34,21 @@ def fail(error: H2QError, as_json: bool) -> int:
     return error.exit_code
 
 
-def table(title: str, rows: list[tuple[str, str]]) -> None:
+def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
     """Names and values under a title, on stdout."""
     width = max((len(name) for name, _ in rows), default=0)
     print(title)
     for name, value in rows:
         print(f"  {name:<{width}}  {value}")
+    sys.stdout.flush()
+
+
+def columns(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table with a line of heads, on stdout."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("   ".join(cells).rstrip())
     sys.stdout.flush()
 
 

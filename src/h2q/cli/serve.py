@@ -16,6 +16,12 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="11434, as Ollama; 0: any that is free.")
     ] = None,
+    ollama: Annotated[
+        str, typer.Option(help="A running Ollama, like http://127.0.0.1:11434: its models too.")
+    ] = "",
+    crystallize: Annotated[
+        bool, typer.Option("--crystallize", help="Grow Ollama's models that are asked for.")
+    ] = False,
     memory: Annotated[
         str | None,
         typer.Option(help="For all models together, like 4GiB; most of what is free unless given."),
@@ -47,12 +53,15 @@ def serve(
 
     from h2q.cli.output import emit, say
     from h2q.core import settings
+    from h2q.core.errors import UsageError
     from h2q.core.units import parse_bytes
-    from h2q.server.address import configured
+    from h2q.server.address import configured, upstream
     from h2q.server.limits import Limits, ServerSettings
     from h2q.server.ollama import keep_alive as stays
     from h2q.server.opening import Opening, open_house
 
+    if crystallize and not ollama:
+        raise UsageError("--crystallize needs --ollama: it grows the models of that server.")
     named = os.environ.get("OLLAMA_ORIGINS", "") if origins is None else origins
     wish = Opening(
         *configured(host, port),
@@ -65,6 +74,8 @@ def serve(
         memory=None if memory is None else parse_bytes(memory),
         context=context,
         streams=streams,
+        ollama=upstream(ollama) if ollama else "",
+        crystallize=crystallize,
         quiet=quiet,
     )
 

@@ -13,6 +13,7 @@ import typer
 
 from h2q.cli.options import CrystalPath, Json
 from h2q.core.errors import UsageError
+from h2q.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from h2q.core.asks import Ask, Form
@@ -42,10 +43,19 @@ def run(
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A JSON Schema the text is held to.")
     ] = None,
-    planes: Annotated[str, typer.Option(help="`all`, or `base` alone.")] = "all",
     pin: Annotated[
-        int | None, typer.Option(metavar="PLANES", min=1, help="Exactly so many coded planes.")
+        str | None,
+        typer.Option(
+            metavar="PLANES",
+            help="`all`, `base`, or how many: fixed from the first token on, which repeats a text. "
+            "Without it the model talks from its base planes and gets better under way.",
+        ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What this process may have resident, as 900MB; the rest is fitted."),
+    ] = None,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Draw how the start went.")] = False,
     cache: Annotated[
         str, typer.Option(help="Keys and values in 8 bits, values in 4, or both in 16.")
     ] = "k8v8",
@@ -67,8 +77,6 @@ def run(
     from h2q.runtime.hot_start import HotStartManager
     from h2q.runtime.process import age_seconds
 
-    if planes not in ("all", "base"):
-        raise UsageError(f"--planes must be `all` or `base`, not {planes!r}.")
     sampling = SamplingOptions(
         temperature=temperature,
         top_k=top_k,
@@ -85,9 +93,13 @@ def run(
     form = _form(format, schema)
     ask = Ask(prompt="", raw=True, sampling=sampling, form=form, ring=ring, split=False)
     begun = age_seconds()
-    groups = 0 if planes == "base" else None
-    service = HotStartManager().start(crystal, groups, cache, ring, draft, pin)
+    promise = None if memory is None else parse_bytes(memory)
+    service = HotStartManager().start(
+        crystal, None, cache, ring, draft, _pinned(crystal, pin), promise
+    )
     gc.enable()
+    if service.started.warning:
+        print(f"warning: {service.started.warning}", file=sys.stderr, flush=True)
     try:
         if prompt is None and sys.stdin.isatty() and not json:
             _converse(service, ask)
@@ -96,13 +108,30 @@ def run(
             prompt = "" if sys.stdin.isatty() else sys.stdin.read(MAX_STDIN)
         out = sys.stderr if json else sys.stdout
         events = _stream(service, replace(ask, prompt=prompt), out)
-        if json:
-            from h2q.cli.output import emit
-
-            text = "".join(event.text for event in events)
-            emit({"text": text, **_figures(service, ring, events, begun)})
+        figures = _figures(service, ring, events, begun)
+        if (experts := service.started.experts) is not None:
+            print(experts.words(), file=sys.stderr, flush=True)
     finally:
         service.close()
+    if timeline:
+        from h2q.cli.timeline import draw
+
+        print("\n".join(draw(figures["timeline"])), file=sys.stderr, flush=True)
+    if json:
+        from h2q.cli.output import emit
+
+        emit({"text": "".join(event.text for event in events), **figures})
+
+
+def _pinned(crystal: Path, pin: str | None) -> int | None:
+    """Planes that --pin names."""
+    if pin is None or pin == "base" or (pin.isdecimal() and len(pin) < 4):
+        return None if pin is None else 1 if pin == "base" else int(pin)
+    if pin != "all":
+        raise UsageError(f"--pin must be `all`, `base` or a number of planes, not {pin!r}.")
+    from h2q.crystal.manifest import read_manifest
+
+    return 1 + len(read_manifest(crystal).groups)
 
 
 def _form(kind: str, schema: Path | None) -> Form | None:
@@ -178,6 +207,7 @@ def _figures(service: Service, ring: int, events: list[TokenEvent], begun: float
         for event in service.started.timeline
     ]
     first, speed, usage = _first(events), _speed(events), events[-1].usage
+    started = service.started
     return {
         "prompt_tokens": usage.prompt_tokens if usage else 0,
         "tokens": len(events) - 1,
@@ -190,5 +220,10 @@ def _figures(service: Service, ring: int, events: list[TokenEvent], begun: float
         "cache": {"kind": service.pool.kind, "ring": -(-ring // PAGE) * PAGE or None},
         "drafted": service.scheduler.drafted,
         "drafts_accepted": service.scheduler.accepted,
+        "pinned": started.pinned,
+        "budget": started.budget or None,
+        "warning": started.warning,
+        "experts": None if started.experts is None else vars(started.experts),
+        "arenas": [vars(arena) for arena in started.memory.state()],
         "timeline": line,
     }

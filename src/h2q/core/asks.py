@@ -64,7 +64,7 @@ class Ask:
     tokens: ids, as they are.
     suffix: with a prompt, fill in what belongs between the two.
     system: a turn before all others, unless the conversation begins with one.
-    template: a Jinja chat template instead of the model's.
+    template: a chat template, Jinja or Go's, instead of the model's.
     tools: functions the model may call, as OpenAI describes them.
     think: whether the model reasons first, or how hard; None leaves it to the model.
     sampling: how tokens are chosen, stop texts, most tokens, alternatives to report.

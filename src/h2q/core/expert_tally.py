@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from h2q.core.units import format_bytes, format_seconds
+
 
 @dataclass(frozen=True)
 class ExpertTally:
@@ -37,3 +39,15 @@ class ExpertTally:
     def hit_rate(self) -> float:
         """Share of them that waited for nothing, degraded ones included; 1 before the first."""
         return 1 - self.misses / self.runs if self.runs else 1.0
+
+    def words(self) -> str:
+        """One line for a person."""
+        told = (
+            f"experts: {format_bytes(self.resident)} of {format_bytes(self.every)} in memory, "
+            f"{self.hit_rate:.0%} of {self.runs:,} runs waited for nothing"
+        )
+        if self.degraded:
+            told += f" ({self.degraded / self.runs:.0%} with base planes)"
+        return (
+            f"{told}, the others {format_seconds(self.stall)} in all for {format_bytes(self.read)}"
+        )

@@ -20,8 +20,8 @@ POPULATE_READ = 22  # Linux 5.14: reads and maps whole ranges in one call
 RANDOM = 1  # reads nothing beside what is touched
 WILLNEED = 3
 DONTNEED = 4  # gives the pages back at once; those of a file can be read again
-LOWEST = 19
-IDLE_CLASS = 3 << 13  # of ioprio_set: the disk serves this thread when nobody else wants it
+NICER = 10  # a tenth of what others get; at 19 a busy machine would starve whoever waits for it
+LAST_IN_LINE = (2 << 13) + 7  # of ioprio_set: the least among those who are served at all
 IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 
 
@@ -93,15 +93,17 @@ def forget_file(handle: int, begin: int = 0, count: int = 0) -> None:
 
 
 def step_back() -> None:
-    """Give the calling thread the lowest priority for processor and disk, where the system knows
+    """Give the calling thread a low priority for processor and disk, where the system knows
     priorities of threads.
     """
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
+        thread = threading.get_native_id()
+        now = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, now + NICER)
     if (number := IOPRIO_SET.get(platform.machine())) is not None:
-        _library().syscall(number, 1, 0, IDLE_CLASS)
+        _library().syscall(number, 1, 0, LAST_IN_LINE)
 
 
 def trim() -> None:

@@ -55,3 +55,8 @@ def home() -> Path:
     """H2Q_HOME, the folder of installed models."""
     named = os.environ.get("H2Q_HOME", "")
     return Path(named).expanduser() if named else Path.home() / ".h2q"
+
+
+def with_home(folder: Path) -> dict[str, str]:
+    """The environment of a child process whose installed models are in a folder."""
+    return {**os.environ, "H2Q_HOME": str(folder)}

@@ -6,9 +6,6 @@ Nothing here changes what is read. A page that was let go comes back when it is 
 from __future__ import annotations
 
 import contextlib
-import mmap
-import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,6 @@ import numpy.typing as npt
 from h2q.core import paging
 
 AROUND = 64 << 10  # with a page that is touched Linux maps those around it, to such borders
-PROBES, PROBE_BYTES, PROBE_SECONDS = 16, 2 << 20, 0.5
 
 
 @dataclass(frozen=True)
@@ -97,32 +93,3 @@ def forget(parts: Iterable[Stretch]) -> None:
     for part in parts:
         with contextlib.suppress(OSError), part.path.open("rb") as file:
             paging.forget_file(file.fileno(), part.begin, part.data.nbytes)
-
-
-def read_speed(parts: Sequence[Stretch]) -> float:
-    """Bytes a second that the disk gives, measured on a few MiB of what lies there, past what the
-    system keeps of it; where that cannot be had, with it. 0 where nothing can be read.
-    """
-    chosen = [parts[i] for i in np.linspace(0, len(parts) - 1, min(PROBES, len(parts))).astype(int)]
-    for direct in (getattr(os, "O_DIRECT", 0), 0):
-        with contextlib.suppress(OSError):
-            return _read_speed(chosen, direct)
-    return 0.0
-
-
-def _read_speed(parts: Sequence[Stretch], flags: int) -> float:
-    done, taken = 0, 0.0
-    with mmap.mmap(-1, PROBE_BYTES) as room:
-        for part in parts:
-            size = min(PROBE_BYTES, part.data.nbytes // paging.PAGE * paging.PAGE)
-            handle = os.open(part.path, os.O_RDONLY | flags)
-            try:
-                began = time.perf_counter()
-                with memoryview(room)[:size] as place:
-                    done += os.preadv(handle, [place], part.begin)
-                taken += time.perf_counter() - began
-            finally:
-                os.close(handle)
-            if taken > PROBE_SECONDS:
-                break
-    return done / taken if taken else 0.0

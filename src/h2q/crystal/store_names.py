@@ -50,8 +50,8 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Details:
-    """What a name adds to a crystal. `template`: a Jinja chat template instead of the crystal's
-    own; `parameters`: sampling options; `origin`: where the crystal was grown from.
+    """What a name adds to a crystal. `template`: a chat template, Jinja or Go's, instead of the
+    crystal's own; `parameters`: sampling options; `origin`: where the crystal was grown from.
     """
 
     template: str | None = None

@@ -21,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.architecture import norms_between
+from h2q.core.mlp_tensors import expert_names
 from h2q.core.specs import ModelSpec
+from h2q.crystallize.balance_pairs import LatentPairs, MixturePairs, middle, power
 from h2q.sources import Source
 
 FloatArray = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.float64]
 
 
 class BalancedSource:
@@ -37,6 +38,7 @@ class BalancedSource:
         self.source = source
         self._scales: dict[str, FloatArray] = {}
         self._mlp_norm = norms_between(source.spec)[-1]
+        self._pairs: dict[str, MixturePairs | LatentPairs] = {}
 
     @property
     def spec(self) -> ModelSpec:
@@ -58,8 +60,8 @@ class BalancedSource:
         if len(words) < 4 or words[1] != "layers":
             return found
         layer, kind = ".".join(words[:3]), words[-2]
-        if not self._plain(int(words[2]), kind):
-            return found
+        if pairs := self._others(int(words[2]), words):
+            return pairs.scaled(name, found)
         if words[-1] == "bias":
             scales = {"v_proj": self._values, "up_proj": self._inner}.get(kind)
             return found if scales is None else found * scales(layer)
@@ -79,17 +81,28 @@ class BalancedSource:
             return found / self._inner(layer)
         return found
 
-    def _plain(self, layer: int, kind: str) -> bool:
-        """Whether a tensor's partners are known: those of a latent or of experts have none here."""
-        if kind in ("input_layernorm", "q_proj", "k_proj", "v_proj", "o_proj"):
-            return self.spec.latent is None
-        return self.spec.experts is None or not self.spec.experts.mixed(layer)
+    def _others(self, index: int, words: Sequence[str]) -> MixturePairs | LatentPairs | None:
+        """The pairs of a tensor of a latent or a mixture; None for all others."""
+        spec, layer, kind = self.spec, ".".join(words[:3]), words[-2]
+        if words[3] in ("self_attn", "input_layernorm"):
+            if spec.latent is None:
+                return None
+            if f"{layer}.latent" not in self._pairs:
+                self._pairs[f"{layer}.latent"] = LatentPairs(spec, spec.latent, layer, self._read)
+            return self._pairs[f"{layer}.latent"]
+        behind = words[3] == expert_names(spec).room or kind == self._mlp_norm
+        if not behind or spec.experts is None or not spec.experts.mixed(index):
+            return None
+        if layer not in self._pairs:
+            norm = f"{layer}.{self._mlp_norm}.weight"
+            self._pairs[layer] = MixturePairs(spec, spec.experts, layer, norm, self._read)
+        return self._pairs[layer]
 
     def _behind_norm(self, layer: str, norm: str, room: str, readers: Sequence[str]) -> FloatArray:
         """What columns of the readers are multiplied by, and the gain divided."""
         key = f"{layer}.{norm}.weight"
         if key not in self._scales:
-            columns = [_power(self._written(layer, room, reader), 0) for reader in readers]
+            columns = [power(self._written(layer, room, reader), 0) for reader in readers]
             gain = np.abs(self._read(key)).astype(np.float64)
             self._scales[key] = middle(gain, np.sqrt(np.sum(columns, axis=0)))
         return self._scales[key]
@@ -106,8 +119,8 @@ class BalancedSource:
         key = f"{layer}.self_attn.v_proj.weight"
         if key not in self._scales:
             norm = self._read(f"{layer}.input_layernorm.weight")
-            writes = np.sqrt(_power(self._read(key) * norm, 1))
-            columns = _power(self._read(f"{layer}.self_attn.o_proj.weight"), 0)
+            writes = np.sqrt(power(self._read(key) * norm, 1))
+            columns = power(self._read(f"{layer}.self_attn.o_proj.weight"), 0)
             spec = self.spec
             shared = columns.reshape(spec.num_key_value_heads, -1, spec.head_dim).sum(axis=1)
             self._scales[key] = middle(np.sqrt(shared).reshape(-1), writes)
@@ -124,23 +137,10 @@ class BalancedSource:
         key = f"{layer}.mlp.up_proj.weight"
         if key not in self._scales:
             norm = self._read(f"{layer}.{self._mlp_norm}.weight")
-            writes = np.sqrt(_power(self._read(key) * norm, 1))
-            reads = np.sqrt(_power(self._read(f"{layer}.mlp.down_proj.weight"), 0))
+            writes = np.sqrt(power(self._read(key) * norm, 1))
+            reads = np.sqrt(power(self._read(f"{layer}.mlp.down_proj.weight"), 0))
             self._scales[key] = middle(reads, writes)
         return self._scales[key]
 
     def _read(self, name: str) -> FloatArray:
         return np.asarray(self.source.tensor(name), np.float32)
-
-
-def _power(weights: FloatArray, axis: int) -> Rows:
-    """Sums of squares over an axis."""
-    sums = "ij,ij->j" if axis == 0 else "ij,ij->i"
-    return np.asarray(np.einsum(sums, weights, weights, dtype=np.float64))
-
-
-def middle(above: Rows, below: Rows) -> FloatArray:
-    """sqrt(above / below), what makes both equal; 1 where either is zero or not finite."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scale = np.sqrt(above / below).astype(np.float32)
-    return np.where(np.isfinite(scale) & (scale > 0), scale, np.float32(1))

@@ -18,10 +18,12 @@ from functools import cached_property
 
 import numpy as np
 
+from h2q.crystallize.factor import NARROW, solve
 from h2q.crystallize.moments import FloatArray, damped, second_moments
 
 WIDE = 4096  # columns; wider matrices are corrected from a choice of tokens
 MOST_TOKENS = 4096
+MOST_JUDGES = 2048
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ class Inputs:
         return second_moments(self.crystal, self.reads)
 
     @cached_property
+    def chosen(self) -> FloatArray | None:
+        """Tokens by which a matrix's errors are judged where it is so wide that its moments would
+        take longer: float32 (tokens, width), else None.
+        """
+        if self.crystal.shape[1] <= WIDE:
+            return None
+        return np.ascontiguousarray(self.crystal[:: -(-len(self.crystal) // MOST_JUDGES)])
+
+    @cached_property
     def _difference(self) -> FloatArray:
         return self.original - self.crystal
 
@@ -52,11 +63,19 @@ class Inputs:
         crossed /= np.float32(len(self.crystal))
         return crossed
 
+    @cached_property
+    def _gain(self) -> FloatArray:
+        """D (H' + ridge)^-1, the same for all matrices that read this input."""
+        gain = solve(damped(self.moments, self.ridge), self._cross.T).T
+        return np.asarray(gain, np.float32)
+
     def corrected(self, weights: FloatArray) -> FloatArray:
         """W* of float32 (rows, width) rotated weights."""
         rows, width = weights.shape
         if width > WIDE:
             return weights + self._step_from_tokens(weights)
+        if width > NARROW and self.drift is None:
+            return np.ascontiguousarray(weights + weights @ self._gain, np.float32)
         count = np.float32(len(self.crystal))
         # Whichever order of the products is cheaper: W (d x'^T), or (W d) x'^T.
         if rows > width:
@@ -67,7 +86,7 @@ class Inputs:
             wanted = self._missed(weights, slice(None)).T @ self.crystal / count
         if not wanted.any():
             return weights
-        step = np.linalg.solve(damped(self.moments, self.ridge), wanted.T)
+        step = solve(damped(self.moments, self.ridge), wanted.T)
         return np.ascontiguousarray(weights + step.T, np.float32)
 
     def _missed(self, weights: FloatArray, rows: slice) -> FloatArray:
@@ -84,4 +103,4 @@ class Inputs:
         products = x @ x.T
         ridge = self.ridge * float(np.trace(products)) / x.shape[1]
         products[np.diag_indices(len(x))] += np.float32(max(ridge, 1e-12))
-        return np.asarray((x.T @ np.linalg.solve(products, missed)).T, np.float32)
+        return np.asarray((x.T @ solve(products, missed)).T, np.float32)

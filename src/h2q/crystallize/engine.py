@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,27 @@ from h2q.engine import load_crystal
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 from h2q.sources.fingerprint import fingerprint
+from h2q.sources.precision import precision
 
 Certificate = dict[str, Any]
 
 
 class ModelCrystallizationEngine:
-    """Grows a crystal from a source under Options.
+    """Grows a crystal from a source under Options. `origin`: what is known of where the source came
+    from, for the certificate.
 
     `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit,
     QualityError when the target cannot be held, ResourceError when the disk is full or memory runs
     out, Cancelled when stopped; the target is then untouched.
     """
 
-    def __init__(self, source: Source, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: Options | None = None,
+        origin: Mapping[str, str] | None = None,
+    ) -> None:
+        self.origin = dict(origin or {})
         self.original, self.source = source, BalancedSource(source)
         self.options = options or Options()
         self.seconds: dict[str, float] = {}
@@ -140,6 +148,7 @@ class ModelCrystallizationEngine:
         keys = ("ratio_fp32", "quality", "kl_mean", "kl_p99", "top1_agreement")
         return {
             "format": 2,
+            "source": {**self.origin, "precision": precision(self.original.files())},
             "original_bytes_fp32": 4 * count,
             "original_bytes_bf16": 2 * count,
             "crystal_bytes": whole["bytes"],

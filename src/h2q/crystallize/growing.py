@@ -7,7 +7,7 @@ its planes. So every matrix is shaped by what it will really read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from h2q.crystallize.correction import Inputs
 from h2q.crystallize.moments import FloatArray
 from h2q.crystallize.towers import Costs, Encoded, Matrix, TowerPlan, encode_tower
 from h2q.engine.experts import Experts
-from h2q.engine.load import PlaneWeights
+from h2q.engine.load import OriginalWeights, PlaneWeights
 from h2q.engine.mlp import GatedMLP
 from h2q.engine.projections import HeldMatrix, Joined, PlaneMatrix, PlaneProjection, Projection
 from h2q.geometry.rotation import rotation
@@ -63,10 +63,42 @@ def read_rotated(source: Source, name: str, seed: int) -> FloatArray:
     return kernels.rotate(weights, rotation(seed, weights.shape[1]))
 
 
+class HeardWeights(OriginalWeights):
+    """An original layer that keeps what its matrices add to the stream, by name: the answers of
+    the first call, so that growing need not multiply them again.
+    """
+
+    def __init__(self, source: Source, table: Mapping[str, TensorSpec]) -> None:
+        super().__init__(source)
+        self.table = table
+        self.answers: dict[str, FloatArray] = {}
+
+    def projection(self, names: Sequence[str]) -> Projection:
+        found = super().projection(names)
+        return _Heard(found, self.answers) if self.table[names[0]].adds else found
+
+
+class _Heard:
+    """A projection of one matrix whose first answer is kept."""
+
+    def __init__(self, projection: Projection, answers: dict[str, FloatArray]) -> None:
+        self.projection, self.answers = projection, answers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.projection.names
+
+    def __call__(self, x: FloatArray) -> list[FloatArray]:
+        found = self.projection(x)
+        self.answers.setdefault(self.names[0], found[0])
+        return found
+
+
 class GrowingLayer(PlaneWeights):
     """Weights of one layer that do not exist yet. `seen` holds the original's inputs by `reads`
-    name and loses them as they are used; `drift` is the original's stream minus the crystal's where
-    the layer begins. `grown` fills with the coded parts.
+    name, `answers` some of its outputs by tensor; both lose them as they are used. `drift` is the
+    original's stream minus the crystal's where the layer begins. `grown` fills with the coded
+    parts.
     """
 
     def __init__(
@@ -79,10 +111,12 @@ class GrowingLayer(PlaneWeights):
         drift: FloatArray,
         ridge: float,
         report: Report,
+        answers: dict[str, FloatArray] | None = None,
     ) -> None:
         super().__init__(self._of, lambda name: np.asarray(source.tensor(name), np.float32), seed)
         self.source, self.seed, self.plans, self.table = source, seed, plans, table
         self.seen, self.drift, self.ridge, self.report = seen, drift, ridge, report
+        self.answers = answers or {}
         self.grown: dict[str, Grown] = {}
 
     def _of(self, name: str) -> tuple[Plane, ...]:
@@ -132,10 +166,13 @@ class GrowingLayer(PlaneWeights):
         for name in names:
             weights = read_rotated(self.source, name, self.seed)
             if adds:
-                answer = inputs.original @ weights.T
+                answer = self.answers.pop(name, None)
+                if answer is None:
+                    answer = inputs.original @ weights.T
             wanted = inputs.corrected(weights)
             for part in parts(self.table[name]):
-                matrix = Matrix(part.name, wanted[part.rows], inputs.moments, shapes)
+                rows = wanted[part.rows]
+                matrix = Matrix(part.name, rows, inputs.moments, shapes, inputs.chosen)
                 self.grown[part.name] = grow_part(
                     matrix, self.plans[part.name], self._report(part.name)
                 )

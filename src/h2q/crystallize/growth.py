@@ -26,13 +26,13 @@ from h2q.core.events import Progress, ProgressListener
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.allocate import TOWERS
 from h2q.crystallize.budget import parameters
-from h2q.crystallize.growing import GrowingLayer, Grown, grow_part, read_rotated
+from h2q.crystallize.growing import GrowingLayer, Grown, HeardWeights, grow_part, read_rotated
 from h2q.crystallize.journal import Journal
 from h2q.crystallize.keeping import PlanJournal, Streams
 from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.crystallize.options import LARGE, Options
 from h2q.crystallize.stability import SpectralStabilityController
-from h2q.crystallize.towers import COMMIT, Matrix, TowerPlan
+from h2q.crystallize.towers import Matrix, TowerPlan
 from h2q.engine.block import entering, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.engine.projections import PlaneEmbedding
@@ -40,9 +40,9 @@ from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
 STAGE = "encode planes"
-# Columns committed at a time in a large model: every column is searched twice instead of three
-# times, for one percent more loss (docs/lab/LOG.md).
-LARGE_COMMIT = 24
+# Columns committed and looked at in a large model: every column is searched one and a half times
+# instead of three times, for two percent more loss (docs/lab/LOG.md).
+LARGE_COMMIT, LARGE_LOOKAHEAD = 32, 16
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Growth:
 
     def __post_init__(self) -> None:
         self.table: dict[str, TensorSpec] = {t.name: t for t in tensors(self.source.spec)}
+        self._large = parameters(self.source.spec) >= LARGE
         self._sizes = {part.name: math.prod(part.shape) for part in coded(self.source.spec)}
 
     def grow(self, bits: Mapping[str, int], watch: SpectralStabilityController) -> dict[str, Grown]:
@@ -83,17 +84,19 @@ class Growth:
         else:
             watch.restore(streams.watched_growth)
         for index in range(streams.layer + 1, spec.num_hidden_layers):
-            layer = build_layer(spec, OriginalWeights(self.source), index)
+            weights = self._original()
+            layer = build_layer(spec, weights, index)
             seen: dict[str, FloatArray] = {}
             original = run_texts(spec, layer, streams.original, batch, seen.__setitem__)
             watched = [
                 run_texts(spec, layer, stream, len(tokens))
                 for stream, tokens in zip(streams.watched, self.watched, strict=False)
             ]
-            del layer
+            answers = weights.answers if isinstance(weights, HeardWeights) else {}
+            del layer, weights
             # What is added to the stream is multiplied before.
             drift = (streams.original - streams.crystal) / np.float32(spec.residual_multiplier)
-            growing = self._layer(plans, seen, drift)
+            growing = self._layer(plans, seen, drift, answers)
             crystal = run_texts(spec, build_layer(spec, growing, index), streams.crystal, batch)
             grown.update(growing.grown)
             watch.observe(index, original, crystal, places)
@@ -132,14 +135,26 @@ class Growth:
         return grown, Streams(-1, original, crystal, watched)
 
     def _plan(self, bits: int) -> TowerPlan:
-        planes = TOWERS[bits]
-        above = (self.options.refine_damping,) * (len(planes) - 1)
-        large = parameters(self.source.spec) >= LARGE
-        commit = LARGE_COMMIT if large else COMMIT
-        return TowerPlan(planes, (self.options.base_damping, *above), commit)
+        planes, options = TOWERS[bits], self.options
+        damping = [options.base_damping] * len(planes)
+        if len(planes) > 1:  # what has planes above leaves them something even
+            damping[-1] = options.refine_damping
+        if self._large:
+            return TowerPlan(planes, tuple(damping), LARGE_COMMIT, LARGE_LOOKAHEAD)
+        return TowerPlan(planes, tuple(damping))
+
+    def _original(self) -> OriginalWeights:
+        """Of a layer; a large one's answers are worth keeping."""
+        if self._large:
+            return HeardWeights(self.source, self.table)
+        return OriginalWeights(self.source)
 
     def _layer(
-        self, plans: dict[str, TowerPlan], seen: dict[str, FloatArray], drift: FloatArray
+        self,
+        plans: dict[str, TowerPlan],
+        seen: dict[str, FloatArray],
+        drift: FloatArray,
+        answers: dict[str, FloatArray] | None = None,
     ) -> GrowingLayer:
         return GrowingLayer(
             self.source,
@@ -150,6 +165,7 @@ class Growth:
             drift,
             self.options.ridge,
             self._report(plans),
+            answers,
         )
 
     def _embedding(self, plans: dict[str, TowerPlan]) -> dict[str, Grown]:

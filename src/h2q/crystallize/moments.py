@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.errors import QualityError
+from h2q.crystallize.factor import cholesky
 
 FloatArray = npt.NDArray[np.float32]
 Moments = npt.NDArray[np.floating]
@@ -61,9 +62,9 @@ def feedback(moments: Moments) -> FloatArray:
     """M - I of H = M D M^T, strictly upper, float32 (width, width). H must be positive definite;
     computed in its own precision.
     """
-    lower = np.linalg.cholesky(moments[::-1, ::-1])
-    unit = (lower / np.diag(lower))[::-1, ::-1]
-    return np.triu(unit, 1).astype(np.float32)
+    lower = cholesky(moments[::-1, ::-1])
+    lower /= np.diag(lower).copy()
+    return np.triu(lower[::-1, ::-1], 1).astype(np.float32, copy=False)
 
 
 def shaping_gain(x: FloatArray, damping: float, most: int = 512) -> float:

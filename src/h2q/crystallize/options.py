@@ -36,7 +36,7 @@ class Options:
     `seed` picks the rotation and all text that is sampled. `calibration` is a text of the person's
     own; without one the original model is asked. The numbers of texts follow the model's size
     unless given. Dampings and ridge are relative to the mean of the moments' diagonal (see moments,
-    correction).
+    correction); the last plane of a tower has the refinement's damping, all below the base's.
     """
 
     quality: float | None = None
@@ -83,7 +83,7 @@ class Options:
         """Texts for a model of that many parameters."""
         usual = Sizes(24, 1023, 4, 16, 512, 4096)
         if parameters >= LARGE:
-            usual = Sizes(32, 256, 4, 8, 256, 1536)
+            usual = Sizes(32, 256, 4, 8, 256, 1024)
         return Sizes(
             self.calibration_streams or usual.calibration_streams,
             self.calibration_length or usual.calibration_length,

@@ -80,7 +80,8 @@ class Matrix:
     """What is to be coded: float32 (rows, cols) rotated weights of the tensor `name`, and (cols,
     cols) moments of what it reads, symmetric and not negative, or None where every column counts
     the same. `shapes` keeps the feedback of these moments by damping; matrices that read the same
-    input may share it.
+    input may share it. `judges`: float32 (tokens, cols), inputs that stand for the moments where
+    errors are measured, None for the moments themselves.
 
     Raises SourceError for weights and QualityError for moments that are not finite, both with the
     tensor's name.
@@ -90,6 +91,7 @@ class Matrix:
     weights: FloatArray
     moments: Moments | None = None
     shapes: dict[float, FloatArray] = field(default_factory=dict, repr=False)
+    judges: FloatArray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.weights).all():
@@ -104,7 +106,13 @@ class Matrix:
     @cached_property
     def costs(self) -> Costs:
         """Error of each row if it were left out altogether, float64 (rows,)."""
-        return row_costs(self.weights, self.moments)
+        return self.inner(self.weights, [self.weights])[0]
+
+    def inner(self, left: FloatArray, rights: list[FloatArray]) -> list[Costs]:
+        """l_i H r_i^T of every row i, for each of `rights`: float64 (rows,)."""
+        if self.judges is None:
+            return _inner(left, self.moments, rights)
+        return _seen(left, self.judges, rights)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,7 @@ def add_plane(
         raise KernelError(error.what, where=matrix.name, fix=error.fix) from error
     spec = PlaneSpec(bits, *rest.shape)
     levels = kernels.decode_plane(spec, codes).astype(np.float32)
-    stored, after = _fitted(rest, levels, matrix.moments, costs)
+    stored, after = _fitted(rest, levels, matrix, costs)
     left = _left(rest, stored, levels)
     scales = np.zeros(PanelLayout.of(spec).scale_count, np.uint16)
     scales[: spec.rows] = stored
@@ -218,7 +226,7 @@ def _spread(bits: int, above: int, shape: FloatArray | None) -> float:
 
 
 def _fitted(
-    rest: FloatArray, levels: FloatArray, moments: Moments | None, costs: Costs
+    rest: FloatArray, levels: FloatArray, matrix: Matrix, costs: Costs
 ) -> tuple[npt.NDArray[np.uint16], Costs]:
     """Row scales as they are stored, bfloat16 bits, and what each row costs with them.
 
@@ -226,7 +234,8 @@ def _fitted(
     where the row is better off without the plane. The cost follows from w H w^T, w H q^T
     and q H q^T, of which the first is known.
     """
-    across, own = _inner(levels, moments, [rest, levels])
+    moments = matrix.moments
+    across, own = matrix.inner(levels, [rest, levels])
     above, below = across, own
     if moments is not None:
         light = FIT_DAMPING * max(float(np.trace(moments)) / len(moments), 1e-12)
@@ -256,6 +265,18 @@ def _inner(left: FloatArray, moments: Moments | None, rights: list[FloatArray]) 
         turned = left[rows] if moments is None else left[rows].astype(moments.dtype) @ moments
         for sums, right in zip(out, rights, strict=True):
             sums[rows] = np.einsum("ij,ij->i", turned, right[rows], dtype=np.float64)
+    return out
+
+
+def _seen(left: FloatArray, x: FloatArray, rights: list[FloatArray]) -> list[Costs]:
+    """The same as the mean of (l_i x)(r_i x) over float32 (tokens, cols) inputs."""
+    out = [np.empty(len(left), np.float64) for _ in rights]
+    for begin in range(0, len(left), ROWS_AT_ONCE):
+        rows = slice(begin, begin + ROWS_AT_ONCE)
+        answers = left[rows] @ x.T
+        for sums, right in zip(out, rights, strict=True):
+            others = answers if right is left else right[rows] @ x.T
+            sums[rows] = np.einsum("ij,ij->i", answers, others, dtype=np.float64) / len(x)
     return out
 
 

@@ -76,7 +76,7 @@ class Demo:
     def _start(self, planes: str) -> Talk:
         """One new process; its text comes over a pipe, its figures as JSON at the end."""
         command = [sys.executable, "-m", "h2q", "run", str(self.crystal), PROMPT, "--json"]
-        command += ["--planes", planes, "--max-tokens", str(TOKENS), "--seed", str(TALK_SEED)]
+        command += ["--pin", planes, "--max-tokens", str(TOKENS), "--seed", str(TALK_SEED)]
         began = time.perf_counter()
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL

@@ -17,8 +17,6 @@ from h2q.engine.mlp import GatedMLP
 from h2q.engine.projections import FloatArray, PlaneProjection
 from h2q.geometry.rotation import rotation
 
-PROBED = 64  # experts whose pages are read to learn how fast the disk is
-
 
 class LatePlanes:
     """A projection whose planes are looked at when it first runs."""
@@ -109,11 +107,6 @@ class ExpertFiles:
     def forget(self, place: Place) -> None:
         """See mapped.forget."""
         mapped.forget(self._at(place))
-
-    def read_speed(self) -> float:
-        """See mapped.read_speed."""
-        step = max(1, len(self._pages) // PROBED)
-        return mapped.read_speed([pages[BASE][0] for pages in self._pages[::step]])
 
     def _at(self, place: Place) -> list[mapped.Stretch]:
         level, number = place

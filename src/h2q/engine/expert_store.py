@@ -159,14 +159,14 @@ class ExpertStore:
             self._largest = int(self._room.sizes.sum(axis=0).max())
             self._room.budget = max(self._room.budget, self._largest)
 
-    def expected_speed(self) -> float:
-        """Tokens a second that the disk allows where a router chooses evenly: what it reads in a
-        second over what of a token's experts is not in memory. Infinity where all of it is.
+    def expected_speed(self, disk: float) -> float:
+        """Tokens a second that a disk of so many bytes a second allows where a router chooses
+        evenly: over what of a token's experts is not in memory. Infinity where all of it is.
         """
         every = self._room.sizes.sum()
         missing = 1 - self._room.budget / every
         each = self._per_token * len(self._layers) * every / len(self._files.mlps) * missing
-        return self._files.read_speed() / each if each > 0 else float("inf")
+        return disk / each if each > 0 else float("inf")
 
     def wait(self) -> None:
         """Returns when nothing comes in behind any more."""

@@ -20,6 +20,7 @@ from h2q.geometry.rotation import Rotation
 
 FloatArray = npt.NDArray[np.float32]
 Observer = Callable[[str, FloatArray], None]
+FEW_TOKENS, LARGE_MATRIX = 256, 1 << 20
 
 
 class Matrices(Protocol):
@@ -95,7 +96,16 @@ class DenseProjection:
         return self._names
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
-        return [x @ weight.T for weight in self.weights]
+        return [_product(x, weight) for weight in self.weights]
+
+
+def _product(x: FloatArray, weight: FloatArray) -> FloatArray:
+    """x W^T. BLAS packs the right factor anew at every call: a large one stands left of a few
+    tokens.
+    """
+    if len(x) < FEW_TOKENS and weight.size >= LARGE_MATRIX:
+        return np.ascontiguousarray((weight @ x.T).T)
+    return np.asarray(x @ weight.T)
 
 
 class RotatedProjection(DenseProjection):

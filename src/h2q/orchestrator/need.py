@@ -4,57 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from h2q.runtime.worker import Order
 
-if TYPE_CHECKING:
-    from h2q.core.specs import ModelSpec
-
-PROCESS = 96 << 20  # of Python, its libraries, and what a step needs besides
-STEP_ROWS = 512  # of activations at once, a generous number of them per layer's width
-SCALES = 8  # float32 of a key and of a value, per head and position
+INTERPRETER = 112 << 20  # of a worker's process before its model is there; more than is measured
 SHARE = 4  # the cache takes at most the fourth part of the budget
 FEW = 2048  # positions that a cache has even where that is more
-STREAMS = 4  # contexts in full that the cache holds where it can
-EASILY = 8  # up to this part of the cache's share it holds those of all streams
+CONTEXTS = 4  # in full, that the cache holds where it can
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes resident: `least` with the base planes and an empty cache, `most` with all planes and
-    a full one.
+    """Bytes resident: `least` with what runtime.budget can still start, `most` with all planes and
+    a cache for several contexts, which `context` says in positions.
     """
 
     least: int
     most: int
+    context: int
+
+    def granted(self, order: Order, memory: int) -> Order:
+        """The order under a promise of `memory` bytes: less than the most leaves the size of the
+        cache to the worker.
+        """
+        context = self.context if memory >= self.most else order.context
+        return replace(order, memory=memory, context=context)
 
 
-def plan(order: Order, budget: int) -> tuple[Order, Need]:
-    """The order with the size of its cache chosen, and what it needs of a budget in bytes. Reads
-    crystal.json alone. Raises CrystalError.
+def need_of(order: Order, budget: int) -> Need:
+    """What an order needs of a budget in bytes, by what its worker will reckon with. Raises
+    CrystalError.
     """
-    from h2q.crystal.manifest import read_manifest  # with all it needs, on the first load only
+    from h2q.codec.pages import PAGE
+    from h2q.crystal import open_crystal
+    from h2q.engine.scheduler import STEP_ROWS
+    from h2q.runtime.budget import (
+        FEWER_ROWS,
+        LATER,
+        LEAST_CONTEXT,
+        scratch_bytes,
+        shard_bytes,
+        streamed_bytes,
+    )
+    from h2q.runtime.pool import page_bytes
 
-    manifest = read_manifest(Path(order.crystal))
-    spec = manifest.spec
-    each = position_bytes(spec)
+    crystal = open_crystal(Path(order.crystal))
+    spec, page = crystal.spec, page_bytes(crystal.spec, order.cache)
     limit = spec.max_position_embeddings
-    positions = order.context
-    if positions is None:
-        fit = max(budget // SHARE // each, min(limit, FEW))
-        positions = max(min(limit * STREAMS, fit), min(limit * order.streams, fit // EASILY))
-    groups = len(manifest.groups) if order.groups is None else order.groups
-    shards = [file.bytes for file in manifest.files[: 1 + groups]]
-    scratch = PROCESS + STEP_ROWS * 4 * (6 * spec.hidden_size + 3 * spec.intermediate_size)
-    scratch += 4 * order.streams * spec.vocab_size
-    need = Need(scratch + shards[0], scratch + sum(shards) + positions * each)
-    return replace(order, context=positions), need
-
-
-def position_bytes(spec: ModelSpec) -> int:
-    """Keys and values of one position in all layers, at eight bits each."""
-    heads, keys, values = spec.num_key_value_heads, spec.head_dim, spec.head_dim
-    if spec.latent is not None:
-        heads, keys, values = 1, spec.latent.row, spec.latent.kv_lora_rank
-    return spec.num_hidden_layers * heads * (keys + values + SCALES)
+    context = order.context
+    if context is None:
+        fits = budget // SHARE // page * PAGE
+        context = min(limit * CONTEXTS, max(fits, min(limit, FEW)))
+    groups = len(crystal.rank) if order.groups is None else order.groups
+    begin, voices = INTERPRETER + LATER, 1 + order.draft
+    most = begin + shard_bytes(crystal, groups) + -(-context // PAGE) * page
+    most += scratch_bytes(spec, max(STEP_ROWS, order.streams), order.streams * voices)
+    base = shard_bytes(crystal, 0)
+    if spec.experts is None and not order.draft:
+        base = min(base, streamed_bytes(crystal))
+    few = order.context or min(limit, LEAST_CONTEXT)
+    least = begin + base + -(-few // PAGE) * page + scratch_bytes(spec, FEWER_ROWS[-1], voices)
+    return Need(min(least, most), most, context)

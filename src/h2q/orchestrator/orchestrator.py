@@ -11,12 +11,13 @@ from pathlib import Path
 from h2q.core.cards import ModelCard, RunningModel
 from h2q.core.errors import MissingModelError, ResourceError
 from h2q.crystal.store import Store
-from h2q.orchestrator.house import Lease
+from h2q.orchestrator.house import Lease, Recipe, WorkEvent
 from h2q.orchestrator.installed import Installed, Shelf
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.resident import Resident
 from h2q.orchestrator.residents import Maker, Residents
 from h2q.orchestrator.uploads import Uploads
+from h2q.orchestrator.works import Access, Works
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 SOURCES = "sources"  # in the store: what crystals are grown from, while it is needed
@@ -28,11 +29,19 @@ class ResourceOrchestrator:
     that are asked for.
 
     make: a new worker that was not started. root: the store's folder, H2Q_HOME unless given.
-    Everything that is `async` belongs to one asyncio loop; the rest may be called from any thread.
+    access: what pulling and creating may reach. Everything that is `async` belongs to one asyncio
+    loop; the rest may be called from any thread.
     """
 
-    def __init__(self, make: Maker, manner: Manner | None = None, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        make: Maker,
+        manner: Manner | None = None,
+        root: Path | None = None,
+        access: Access | None = None,
+    ) -> None:
         self.store = Store(root)
+        self.works = Works(self.store, access or Access())
         self.shelf = Shelf(self.store)
         self.residents = Residents(make, manner or Manner())
         self.uploads = Uploads(self.store.root / SOURCES)
@@ -104,6 +113,14 @@ class ResourceOrchestrator:
         for resident in self.residents.forget(model.name):
             await self._let_go(resident)
         await asyncio.to_thread(self.store.delete, model.stored.name)
+
+    def pull(self, name: str) -> AsyncIterator[WorkEvent]:
+        """See `Orchestrator`."""
+        return self.works.pull(name)
+
+    def create(self, name: str, recipe: Recipe) -> AsyncIterator[WorkEvent]:
+        """See `Orchestrator`."""
+        return self.works.create(name, recipe)
 
     def has_blob(self, digest: str) -> bool:
         """See `Orchestrator`."""

@@ -12,18 +12,16 @@ from typing import Any
 from h2q.core.cards import ModelCard
 from h2q.core.errors import BusyError, H2QError
 from h2q.orchestrator.installed import Installed
+from h2q.orchestrator.listening import Listener, is_over
 from h2q.orchestrator.manner import Manner
-from h2q.orchestrator.need import plan
+from h2q.orchestrator.need import need_of
 from h2q.orchestrator.resident import Resident
 from h2q.orchestrator.room import Room
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 LOG = logging.getLogger("h2q.house")
 Maker = Callable[[], Awaitable[Worker]]
-STATUS = Control("status")
-LISTEN_SECONDS = 2.0  # between two questions how a running model is
 ENDING = "The server is shutting down."
-ANSWER_SECONDS = 30.0  # a worker may take to say so before it is taken for dead
 
 
 class Residents:
@@ -35,7 +33,7 @@ class Residents:
         self._table: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener: asyncio.Task[None] | None = None
+        self._listener = Listener(self.all, lambda one: self.let_go(one, now=True))
         self._waiting = 0
         self._seconds = 1.0  # the last loading took
         self._closing = False
@@ -58,9 +56,11 @@ class Residents:
             raise BusyError(ENDING, retry_after=5.0)
         self._supersede(model)
         resident = self._table.get(model.key)
-        if resident is not None and resident.suspect:
-            await self._hear(resident)
-            resident = self._table.get(model.key)
+        if resident is not None and resident.ready and is_over(resident.worker):
+            self.let_go(resident, now=True)
+        elif resident is not None and resident.suspect:
+            await self._listener.hear(resident)
+        resident = self._table.get(model.key)
         if (resident is None or resident.loading) and self._waiting >= self.manner.waiting:
             raise BusyError(
                 "Too many requests wait for models to be loaded.",
@@ -130,7 +130,7 @@ class Residents:
                 fresh.names |= old.names
                 self.let_go(old)
         self._table[model.key] = fresh
-        self._listen()
+        self._listener.begin(fresh)
         self._settle(fresh)
         return fresh
 
@@ -147,13 +147,11 @@ class Residents:
     def suspect(self, resident: Resident) -> None:
         """An answer broke off: look whether the worker is still there, before it is used again."""
         resident.suspect = True
-        self._spawn(self._hear(resident))
+        self._spawn(self._listener.hear(resident))
 
     async def close(self, drain: float) -> None:
         """Stop all, after their users have left or `drain` seconds have passed."""
         self._closing = True
-        if self._listener is not None:
-            self._listener.cancel()
         until = time.monotonic() + drain
         for one in self.all():
             if one.loading is not None:
@@ -164,6 +162,7 @@ class Residents:
             self.let_go(one, now=True)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.close()
 
     def _supersede(self, model: Installed) -> None:
         """What this name meant before serves it no more."""
@@ -185,9 +184,9 @@ class Residents:
         try:
             order = replace(resident.order, crystal=await asyncio.to_thread(folder))
             budget = await asyncio.to_thread(lambda: self.room.budget)
-            order, need = await asyncio.to_thread(plan, order, budget)
+            need = await asyncio.to_thread(need_of, order, budget)
             await self.room.take(resident, need, self._idle, self._stopped)
-            resident.order = replace(order, memory=resident.promise)
+            resident.order = need.granted(order, resident.promise)
             resident.worker = await self.make()
             resident.state = await resident.worker.start(resident.order)
         except BaseException as error:
@@ -199,7 +198,7 @@ class Residents:
         resident.loading = None
         self._seconds = time.monotonic() - began
         resident.used = time.monotonic()
-        self._listen()
+        self._listener.begin(resident)
         self._settle(resident)
 
     def _use(self, resident: Resident, model: Installed, keep: float | None) -> None:
@@ -258,29 +257,9 @@ class Residents:
         except H2QError as error:
             LOG.warning("A worker of %s ended badly: %s", resident.card.name, error)
         finally:
+            resident.worker = None
             self._leaving.discard(resident)
             self.room.give_back(resident)
-
-    def _listen(self) -> None:
-        if self._listener is None or self._listener.done():
-            self._listener = asyncio.ensure_future(self._listening())
-
-    async def _listening(self) -> None:
-        while self._table:
-            await asyncio.sleep(LISTEN_SECONDS)
-            await asyncio.gather(*map(self._hear, [one for one in self.all() if one.ready]))
-
-    async def _hear(self, resident: Resident) -> None:
-        """Its state; a worker that is gone is taken out, so that the next request starts one."""
-        if not resident.ready:
-            return
-        try:
-            await asyncio.wait_for(self.control(resident, STATUS), ANSWER_SECONDS)
-            resident.suspect = False
-        except (H2QError, asyncio.TimeoutError) as error:
-            if resident.ready:
-                LOG.warning("The worker of %s is gone: %s", resident.card.name, error)
-                self.let_go(resident, now=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)

@@ -29,7 +29,7 @@ from h2q.core.sampling_options import SamplingOptions
 from h2q.core.units import format_bytes
 from h2q.crystal.store_names import StoredModel
 from h2q.orchestrator.installed import Installed
-from h2q.orchestrator.need import plan
+from h2q.orchestrator.need import need_of
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.orchestrator.resident import Resident
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
@@ -221,7 +221,7 @@ class _Trial:
         away for it.
         """
         room = self._house.residents.room
-        order, need = await asyncio.to_thread(plan, self.order, room.budget)
+        need = await asyncio.to_thread(need_of, self.order, room.budget)
         size = min(need.most, room.free)
         if need.least > size:
             raise (ResourceError if need.least > room.budget else BusyError)(
@@ -231,7 +231,7 @@ class _Trial:
                 fix="Update it when less is running, or give the server more memory.",
             )
         room.hold(self.place, size)
-        self.order = replace(order, memory=size)
+        self.order = need.granted(self.order, size)
 
     async def end(self) -> None:
         """Nothing of it is left."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from h2q.core.errors import H2QError
 from h2q.core.events import Alternative, Part, TokenEvent, Usage
@@ -12,7 +13,9 @@ from h2q.engine.requests import Said
 from h2q.runtime.prompts import Prompt
 from h2q.text.splitter import Content, Reasoning, SplitEvent, Splitter
 from h2q.text.stops import StopStrings
-from h2q.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # its library is loaded beside everything else
+    from h2q.text.tokenizer import Tokenizer
 
 Reader = Callable[[list[TokenEvent], H2QError | None], None]
 KEPT_NAMES = 4096

@@ -103,11 +103,18 @@ def plan(crystal: Crystal, order: Order, interpreter: int) -> Plan:
     found = [made for size in _sizes(order) if (made := _fitted(crystal, order, interpreter, size))]
     if found:
         return max(found, key=lambda p: (p.groups, min(p.context, COMFORT), p.rows, p.streams))
-    if crystal.spec.experts is None and not order.draft:
+    if _streamable(crystal, order):
         for size in _sizes(order):
             if made := _fitted(crystal, order, interpreter, size, streamed=True):
                 return made
     raise _too_small(crystal, order, interpreter)
+
+
+def _streamable(crystal: Crystal, order: Order) -> bool:
+    """Whether reading layers for every step is possible, and saves anything."""
+    spec = crystal.spec
+    dense = spec.experts is None and spec.latent is None  # a latent's matrices are kept decoded
+    return dense and not order.draft and streamed_bytes(crystal) < shard_bytes(crystal, 0)
 
 
 def _sizes(order: Order) -> Iterator[tuple[int, int]]:
@@ -158,7 +165,7 @@ def _too_small(crystal: Crystal, order: Order, interpreter: int) -> ResourceErro
     spec, (rows, streams) = crystal.spec, list(_sizes(order))[-1]
     page, limit = page_bytes(spec, order.cache), _limit(crystal, order)
     scratch = scratch_bytes(spec, rows, streams * (1 + order.draft))
-    can_stream = spec.experts is None and not order.draft
+    can_stream = _streamable(crystal, order)
     base = streamed_bytes(crystal) if can_stream else shard_bytes(crystal, 0)
     fixed = interpreter + LATER + scratch + base
     least = -(-(limit if order.context else min(limit, LEAST_CONTEXT)) // PAGE)

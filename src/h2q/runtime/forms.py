@@ -12,11 +12,11 @@ import numpy.typing as npt
 from h2q.core.asks import Form
 from h2q.core.errors import UsageError
 from h2q.text.dialects import Dialect
-from h2q.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # loads llguidance
     from h2q.engine.constraint import Constraint, Grammars
     from h2q.engine.requests import Held
+    from h2q.text.tokenizer import Tokenizer
 
 
 class Forms:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from h2q.codec.pages import PAGE
 from h2q.core.errors import H2QError
 from h2q.core.events import StageEvent
+from h2q.core.expert_tally import ExpertTally
 from h2q.crystal import Crystal
 from h2q.crystal.manifest import NAME
 from h2q.engine.drafts import Drafter
@@ -61,6 +62,16 @@ class Started(Protocol):
     @property
     def weights(self) -> int:
         """Bytes of the planes that take part."""
+        ...
+
+    @property
+    def experts(self) -> ExpertTally | None:
+        """What keeping experts on disk has cost, where some are."""
+        ...
+
+    @property
+    def refined(self) -> int:
+        """Bytes of refinement that came in so far."""
         ...
 
     def chat_template(self) -> str | None: ...

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from h2q.core.events import StageEvent
 from h2q.crystal import open_crystal
 from h2q.engine.scheduler import STEP_ROWS
-from h2q.runtime.budget import Plan, plan
+from h2q.runtime.budget import Plan
+from h2q.runtime.expert_budget import expert_plan
 from h2q.runtime.loading import TokenizerReading, fingerprint
 from h2q.runtime.pool import MemoryPool
 from h2q.runtime.process import rss_parts
@@ -43,7 +44,7 @@ class Opening:
         if order.memory is not None:
             files = rss_parts()[1]
             self.tokenizer()
-            self._fit(plan(self.crystal, order, rss_parts()[0] + files))
+            self._fit(expert_plan(self.crystal, order, rss_parts()[0] + files))
 
     def tokenizer(self) -> Tokenizer:
         """Waits for it. Raises TextError when it does not fit the model."""

@@ -11,10 +11,10 @@ from h2q.core.asks import Ask, Message
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.text.dialects import PLAIN, Dialect, dialect_of, opens_reasoning
-from h2q.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # loads jinja2
     from h2q.text.template import ChatTemplate
+    from h2q.text.tokenizer import Tokenizer
 
 KEPT_TEMPLATES = 8
 
@@ -96,11 +96,9 @@ class Prompter:
             return rendered, self._tokenizer.encode(rendered)
         template = self._made.get(text)
         if template is None:
-            from h2q.text.template import ChatTemplate
-
             while len(self._made) >= KEPT_TEMPLATES:
                 self._made.pop(next(iter(self._made)))
-            template = self._made[text] = ChatTemplate(text)
+            template = self._made[text] = self._compiled(text)
         names = self._names(ask)
         tools = list(ask.tools) or None
         last = messages[-1] if messages else None
@@ -113,6 +111,16 @@ class Prompter:
         else:
             rendered = _continued(template, rows, tools, names)
         return rendered, self._tokenizer.encode(rendered, special=False)
+
+    def _compiled(self, text: str) -> ChatTemplate:
+        """A template of Jinja, or of Go: Ollama puts the first token before what those write."""
+        from h2q.text.go_template import go_to_jinja, is_go
+        from h2q.text.template import ChatTemplate
+
+        if is_go(text):
+            first = "".join(map(self._tokenizer.token_name, self._tokenizer.first_ids()))
+            text = go_to_jinja(text, first)
+        return ChatTemplate(text)
 
     def _names(self, ask: Ask) -> dict[str, Any]:
         """What templates of the common families ask for by name."""

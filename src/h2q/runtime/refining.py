@@ -1,6 +1,6 @@
 """Refinement groups coming in behind a model that already talks, and given back.
 
-One thread of the lowest priority brings shards into memory by rank. While tokens are said it keeps
+One thread of low priority brings shards into memory by rank. While tokens are said it keeps
 to a rate, so that they hardly wait for it. What it brought is used when the model's own thread
 takes it up, between two tokens.
 """
@@ -18,6 +18,7 @@ from h2q.crystal import Crystal
 CHUNK = 1 << 20
 RATE = 256 << 20  # bytes a second while tokens are said
 PAUSE = 0.3  # seconds after a token in which the next one may still come
+GRACE = 1.0  # seconds that a first token has before refinement competes with it
 
 Told = Callable[[], Callable[[], None] | None]  # a weak reference
 
@@ -51,7 +52,10 @@ class Refining:
 
     def spoke(self) -> None:
         """A token was said just now."""
-        self._spoke = time.monotonic()
+        first, self._spoke = not self._spoke, time.monotonic()
+        if first:
+            with self._news:
+                self._news.notify_all()
 
     def want(self, aim: int) -> None:
         """How many groups are wanted from now on; what is too much goes by `give_back`."""
@@ -97,6 +101,8 @@ class Refining:
 
     def _run(self) -> None:
         step_back()
+        with self._news:
+            self._news.wait_for(lambda: self._closed or self._hurried or self._spoke, GRACE)
         while True:
             with self._news:
                 self._news.wait_for(

@@ -167,8 +167,6 @@ class Service:
         now = time.perf_counter()
         said = self.scheduler.step()
         self._note_begun(now, said)
-        if any(one.likelihood is not None for one in said):
-            self.started.spoke()
         events: dict[int, list[TokenEvent]] = {}
         for one in said:
             answer = self._answers.get(one.stream)
@@ -189,6 +187,8 @@ class Service:
             answer.reader(found, None)
         if self.hook is not None and said:
             self.hook()
+        if any(one.likelihood is not None for one in said):
+            self.started.spoke()
 
     def _note_begun(self, now: float, said: list[Said]) -> None:
         for stream in {*self.scheduler.running, *(one.stream for one in said)}:

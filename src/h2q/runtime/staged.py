@@ -40,7 +40,7 @@ class Staged:
     arrive later, it is raised where they are waited for.
     """
 
-    warning = ""
+    warning, experts = "", None
 
     def __init__(self, opening: Opening, pin: int | None = None, small: int = SMALL) -> None:
         self.order, self.rows, self.memory = opening.order, opening.rows, opening.memory
@@ -92,6 +92,11 @@ class Staged:
     @property
     def weights(self) -> int:
         return crystal_bytes(self._crystal, max(self._groups, self._refining.ready))
+
+    @property
+    def refined(self) -> int:
+        """Bytes of refinement that came in so far."""
+        return self._refining.bytes
 
     @property
     def pinned(self) -> bool:

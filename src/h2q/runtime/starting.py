@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from h2q.core.errors import UsageError
+from h2q.runtime.expert_budget import ExpertPlan
 from h2q.runtime.loading import Started
+from h2q.runtime.mixed import Mixed
 from h2q.runtime.opening import Opening
 from h2q.runtime.staged import SMALL, Staged
 from h2q.runtime.streamed import Streamed
@@ -25,4 +27,6 @@ def start(order: Order, pin: int | None = None, small: int = SMALL) -> Started:
             where="pin",
             fix="Pin fewer, or give the model more memory.",
         )
+    if isinstance(made, ExpertPlan):
+        return Mixed(opening, made, pin)
     return Streamed(opening) if made.streamed else Staged(opening, pin, small)

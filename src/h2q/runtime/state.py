@@ -33,6 +33,7 @@ def state_of(service: Service) -> WorkerState:
         budget=started.budget,
         pressure=started.pressure,
         prefix_hits=service.prefix_hits,
+        experts=started.experts,
         timeline=tuple(started.timeline),
         restored=service.warm.restored if service.warm else 0,
     )

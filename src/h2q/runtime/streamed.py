@@ -20,8 +20,10 @@ class Streamed:
     """
 
     drafter: Drafter | None = None
+    experts = None
     planes = all_planes = 1
     pinned = True
+    refined = 0
 
     def __init__(self, opening: Opening) -> None:
         self.order, self.rows, self.memory = opening.order, opening.rows, opening.memory

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.events import StageEvent, TokenEvent
+from h2q.core.expert_tally import ExpertTally
 
 AHEAD = 256  # events that may lie unread before an answer rests
 SHARE = 64  # events after which a reader says that it took them
@@ -59,7 +60,8 @@ class WorkerState:
     """Of a worker now. Bytes: `resident` of the process, `weights`, `cache` (keys and values in
     use) and `cache_capacity`, `scratch`; `budget` is 0 without a promise. `planes` of `all_planes`
     take part; `pinned` when they are fixed. `pressure` from 0 (none) to 3. `timeline`: how the
-    start went. `restored`: beginnings that were read back from disk.
+    start went. `restored`: beginnings that were read back from disk. `experts`: where not all are
+    in memory.
     """
 
     fingerprint: str
@@ -80,6 +82,7 @@ class WorkerState:
     prefix_hits: int
     timeline: tuple[StageEvent, ...] = ()
     restored: int = 0
+    experts: ExpertTally | None = None
 
 
 class Worker(Protocol):

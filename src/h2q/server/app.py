@@ -20,6 +20,7 @@ from h2q.server.router import Match, Router
 
 if TYPE_CHECKING:
     from h2q.orchestrator.house import Orchestrator
+    from h2q.server.bridge import OllamaBridge
 
 DIALECTS = (
     "h2q.server.ollama.routes:Ollama",
@@ -37,8 +38,10 @@ class App:
         settings: ServerSettings,
         dialects: Sequence[Dialect],
         log: Log | None = None,
+        bridge: OllamaBridge | None = None,
     ) -> None:
         self.house, self.settings, self.log = house, settings, log or Log()
+        self.bridge = bridge
         self.metrics, self.gate = Metrics(), Gate(settings.limits)
         self.dialects = (House(), *dialects)
         self.router = Router(self.dialects)
@@ -79,7 +82,10 @@ class App:
         request = Request(self, scope, receive, send)
         request.arguments = match.arguments
         try:
-            reply = await load(match.route.handler)(request)
+            if self.bridge is not None:
+                reply = await self.bridge.answer(request, match)
+            else:
+                reply = await load(match.route.handler)(request)
         except Gone:
             return
         except Exception as error:
@@ -133,7 +139,10 @@ def create_app(
     settings: ServerSettings | None = None,
     dialects: Sequence[Dialect] | None = None,
     log: Log | None = None,
+    bridge: OllamaBridge | None = None,
 ) -> App:
-    """The server over a house, in all dialects unless some are named."""
+    """The server over a house, in all dialects unless some are named; `bridge`: to models that are
+    elsewhere.
+    """
     spoken = [load(place)() for place in DIALECTS] if dialects is None else dialects
-    return App(house, settings or ServerSettings(), spoken, log)
+    return App(house, settings or ServerSettings(), spoken, log, bridge)

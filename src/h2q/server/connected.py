@@ -23,10 +23,10 @@ class Pen:
         self.busy_since = 0.0
         self.begun = False
 
-    async def begin(self, media_type: bytes) -> None:
-        """Status 200 and the headers of a stream."""
+    async def begin(self, media_type: bytes, status: int = 200) -> None:
+        """The status and headers of a stream."""
         headers = [(b"content-type", media_type), (b"cache-control", b"no-cache")]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self.begun = True
 
     async def write(self, piece: bytes, more: bool = True) -> None:

@@ -26,7 +26,8 @@ class Route:
     `handler`, `takes`, `gives` are places as `package.module:name`, loaded on first use, so that
     listening does not wait for them: a coroutine function that returns a Reply, or None when it
     has sent its answer itself, and the pydantic models of the bodies, for the documentation.
-    `streams`: the media type of an answer in pieces. `open`: needs no API key.
+    `streams`: the media type of an answer in pieces, each of which is as `pieces` says. `text`: the
+    media type of an answer that is not JSON. `upload`: the body is bytes. `open`: needs no API key.
     """
 
     method: str
@@ -36,13 +37,19 @@ class Route:
     takes: str = ""
     gives: str = ""
     streams: str = ""
+    pieces: str = ""
+    text: str = ""
+    upload: bool = False
     open: bool = False
 
 
 class Dialect(Protocol):
-    """A manner of speaking HTTP. `name` is shown in logs and in the documentation."""
+    """A manner of speaking HTTP. `name` is shown in logs and in the documentation. `refuses`: the
+    place of the model of its errors.
+    """
 
     name: str
+    refuses: str
 
     def routes(self) -> Sequence[Route]:
         """All endpoints, in one list."""

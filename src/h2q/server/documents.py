@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from h2q.server.request import Request
 
 HTML = b"text/html; charset=utf-8"
+SCHEMAS = "#/components/schemas/"
 
 
 async def openapi(request: Request) -> Reply:
@@ -44,32 +45,76 @@ def document(dialects: tuple[Dialect, ...]) -> dict[str, Any]:
             if (route.method, route.path) not in seen:
                 seen.add((route.method, route.path))
                 _describe(described, dialect, route)
-    return described.openapi()
+    made: dict[str, Any] = described.openapi()
+    for operation in (one for path in made["paths"].values() for one in path.values()):
+        answers = operation["responses"]
+        answers.pop("422", None)  # bodies are read by us, with other words
+        refused = answers["default"]["content"]
+        answers["default"]["content"] = {"application/json": next(iter(refused.values()))}
+    schemas = made["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for name, schema in _pieces(dialects).items():
+        schemas.setdefault(name, schema)
+    return made
+
+
+def _pieces(dialects: tuple[Dialect, ...]) -> dict[str, Any]:
+    """Schemas of what streams are made of: nothing else in the document would bring them."""
+    from pydantic.json_schema import models_json_schema
+
+    places = {route.pieces for dialect in dialects for route in dialect.routes() if route.pieces}
+    models = [(load(place), "serialization") for place in sorted(places)]
+    _, made = models_json_schema(models, ref_template=f"{SCHEMAS}{{model}}")  # type: ignore[arg-type]
+    return dict(made.get("$defs", {}))
 
 
 def _describe(described: Any, dialect: Dialect, route: Route) -> None:
     """A route whose function is never called: FastAPI reads its types only."""
-    names = re.findall(r"\{(\w+)", route.path)
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in names
-    ]
-    extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
-    content: dict[int | str, dict[str, Any]] = {}
-    if route.streams:
-        content[200] = {"content": {route.streams: {}}}
+    from fastapi import Response
+    from fastapi.responses import JSONResponse
 
+    gives = load(route.gives) if route.gives else None
+    kind = type("Kind", (Response,), {"media_type": route.text or None})
     described.add_api_route(
         re.sub(r":path\}", "}", route.path),
         _taking(load(route.takes)) if route.takes else _nothing,
         methods=[route.method],
         summary=route.summary,
         tags=[dialect.name],
-        response_model=load(route.gives) if route.gives else None,
-        responses=content,
-        openapi_extra=extra or None,
+        response_model=gives,
+        response_class=JSONResponse if gives else kind,
+        responses=_answers(dialect, route),
+        openapi_extra=_extra(route),
         operation_id=re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
     )
+
+
+def _answers(dialect: Dialect, route: Route) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {
+        "default": {"description": "Why not", "model": load(dialect.refuses)}
+    }
+    if route.streams:
+        each = {"$ref": SCHEMAS + route.pieces.rpartition(":")[2]}
+        # OpenAPI 3.1 has no word for the pieces of a stream; 3.2 calls this itemSchema.
+        stream = {"schema": {"type": "string"}, "x-item-schema": each}
+        found[200] = {"content": {route.streams: stream}}
+    if route.upload:
+        found[201] = {"description": "It is new here"}
+    return found
+
+
+def _extra(route: Route) -> dict[str, Any] | None:
+    extra: dict[str, Any] = {}
+    if names := re.findall(r"\{(\w+)", route.path):
+        text = {"type": "string"}
+        extra["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": text} for name in names
+        ]
+    if route.upload:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        extra["requestBody"] = {"required": True, "content": content}
+    return extra or None
 
 
 async def _nothing() -> None: ...

@@ -18,20 +18,49 @@ if TYPE_CHECKING:
 STATUS_SECONDS = 1.0  # a worker that is busy longer is left out
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 HERE = "h2q.server.health:"
+PAGES = "h2q.server.documents:"
+TOLD = "h2q.server.health_told:"
 
 
 class House:
     """Not a manner of speaking, but it has routes and words for errors like one."""
 
     name = "house"
+    refuses = TOLD + "HouseError"
 
     def routes(self) -> Sequence[Route]:
         return (
-            Route("GET", "/health/live", HERE + "live", "The process is up.", open=True),
-            Route("GET", "/health/ready", HERE + "ready", "It takes requests.", open=True),
-            Route("GET", "/metrics", HERE + "metrics", "What was counted, for Prometheus."),
-            Route("GET", "/openapi.json", "h2q.server.documents:openapi", "This interface."),
-            Route("GET", "/docs", "h2q.server.documents:page", "This interface, to read."),
+            Route(
+                "GET",
+                "/health/live",
+                HERE + "live",
+                "The process is up.",
+                gives=TOLD + "Live",
+                open=True,
+            ),
+            Route(
+                "GET",
+                "/health/ready",
+                HERE + "ready",
+                "It takes requests.",
+                gives=TOLD + "Ready",
+                open=True,
+            ),
+            Route(
+                "GET",
+                "/metrics",
+                HERE + "metrics",
+                "What was counted, for Prometheus.",
+                text="text/plain",
+            ),
+            Route(
+                "GET",
+                "/openapi.json",
+                PAGES + "openapi",
+                "This interface.",
+                gives=TOLD + "Interface",
+            ),
+            Route("GET", "/docs", PAGES + "page", "This interface, to read.", text="text/html"),
         )
 
     def error(self, refusal: Refusal) -> Reply:

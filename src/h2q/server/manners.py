@@ -43,8 +43,11 @@ class HostCheck:
         self._name = socket.gethostname().lower()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if self._loopback and not self._known(header(scope, b"host")):
-            start = {"type": "http.response.start", "status": 403, "headers": [_NOTHING]}
+        hosts = [value for key, value in scope["headers"] if key == b"host"]
+        twice = len(hosts) > 1  # who reads the other one is told another story
+        if twice or (self._loopback and not self._known(hosts[0] if hosts else b"")):
+            status = 400 if twice else 403
+            start = {"type": "http.response.start", "status": status, "headers": [_NOTHING]}
             await send(start)
             await send({"type": "http.response.body", "body": b""})
             return
@@ -71,10 +74,10 @@ class Origins:
 
     def __init__(self, inner: ASGI, more: Iterable[str], refuse: Refuse) -> None:
         self._inner, self._refuse = inner, refuse
-        local = [f"{scheme}://{name}" for scheme in ("http", "https") for name in LOCAL_ORIGINS]
-        patterns = [*local, *(f"{origin}:*" for origin in local), *APPS, *EXTENSIONS, *more]
-        escaped = (re.escape(pattern.strip().lower()) for pattern in patterns)
-        self._allowed = re.compile("|".join(text.replace(r"\*", ".*") for text in escaped))
+        local = rf"https?://({'|'.join(map(re.escape, LOCAL_ORIGINS))})(:\d{{1,5}})?"
+        named = (re.escape(text.strip().lower()) for text in (*APPS, *EXTENSIONS, *more))
+        patterns = [local, *(text.replace(r"\*", ".*") for text in named)]
+        self._allowed = re.compile("|".join(patterns))
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         origin = header(scope, b"origin")

@@ -24,6 +24,7 @@ NO_KEYS = "Everybody who reaches this address may use the server: H2Q_API_KEYS i
 class Opening:
     """What a person wishes. memory: bytes for all models together, None for a share of what is
     free. context: positions of each model's cache, None as it fits. streams: of one model at once.
+    ollama: address of another server whose models are here too; crystallize: grow them.
     """
 
     host: str
@@ -32,6 +33,8 @@ class Opening:
     memory: int | None = None
     context: int | None = None
     streams: int = 64
+    ollama: str = ""
+    crystallize: bool = False
     quiet: bool = False
 
 
@@ -81,5 +84,16 @@ def open_house(wish: Opening, listening: Callable[[str], None]) -> None:
         order=Order("", context=wish.context, streams=wish.streams),
     )
     house = ResourceOrchestrator(make, manner)
-    app = create_app(cast("Orchestrator", house), settings, log=log)
-    serve(app, listener, spares.refill, spares.close)
+    bridge = None
+    if wish.ollama:
+        from h2q.server.bridge import OllamaBridge
+
+        bridge = OllamaBridge(wish.ollama, wish.crystallize)
+
+    async def end() -> None:
+        if bridge is not None:
+            await bridge.close()
+        await spares.close()
+
+    app = create_app(cast("Orchestrator", house), settings, log=log, bridge=bridge)
+    serve(app, listener, spares.refill, end)

@@ -30,6 +30,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.arguments: dict[str, str] = {}
         self.model = ""  # for the log
+        self._body: bytes | None = None
 
     @property
     def house(self) -> Orchestrator:
@@ -40,8 +41,17 @@ class Request:
         return self.app.settings
 
     async def body(self) -> bytes:
-        """All of it. Raises Refusal."""
-        return await read_body(self.receive, self.headers, self.settings.limits)
+        """All of it, also when it is asked for again. Raises Refusal."""
+        if self._body is None:
+            self._body = await read_body(self.receive, self.headers, self.settings.limits)
+        return self._body
+
+    @property
+    def path_as_sent(self) -> str:
+        """The path with its escapes, and the query."""
+        path: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
+        query: bytes = self.scope.get("query_string", b"")
+        return (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
 
     def upload(self) -> AsyncIterator[bytes]:
         """It piece by piece, of any size."""

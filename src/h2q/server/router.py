@@ -56,4 +56,4 @@ def _pattern(path: str) -> re.Pattern[str]:
         pieces.append(re.escape(path[place : part.start()]))
         pieces.append(f"(?P<{part[1]}>{'.+' if part[2] else '[^/]+'})")
         place = part.end()
-    return re.compile("".join(pieces) + re.escape(path[place:]))
+    return re.compile("".join(pieces) + re.escape(path[place:]), re.DOTALL)

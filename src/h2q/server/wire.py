@@ -4,9 +4,10 @@ document, with error texts in the manner of the decoder that clients know.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from h2q.server.refusal import Refusal
 
@@ -35,6 +36,31 @@ class Wire(BaseModel):
         if type(data) is dict and None in data.values():
             return {name: value for name, value in data.items() if value is not None}
         return data
+
+
+class Told(BaseModel):
+    """Base of what goes out: it describes, and is never made. A field with a default may be
+    missing; there are no others than these.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class Like:
+    """Says in the documentation what a value looks like that is read by hand, for its errors'
+    sake: `Annotated[list[Any], Like(list[ChatMessage])]`.
+    """
+
+    shape: Any
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return handler(TypeAdapter(self.shape).core_schema)
+
+
+def needs(*fields: str) -> ConfigDict:
+    """Says in the documentation which fields must be there; their absence is told by hand."""
+    return ConfigDict(json_schema_extra={"required": list(fields)})
 
 
 Shape = TypeVar("Shape", bound=Wire)

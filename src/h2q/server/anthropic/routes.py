@@ -11,6 +11,7 @@ from h2q.server.reply import Reply, json_reply
 from h2q.server.sse import STREAM
 
 HERE = "h2q.server.anthropic."
+TOLD = HERE + "told:"
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -26,6 +27,7 @@ class Anthropic:
     """The dialect."""
 
     name = "Anthropic"
+    refuses = TOLD + "AnthropicError"
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -35,7 +37,9 @@ class Anthropic:
                 HERE + "messages:messages",
                 "Answer a conversation.",
                 takes=HERE + "shapes:MessagesRequest",
+                gives=TOLD + "AnthropicMessage",
                 streams=STREAM,
+                pieces=TOLD + "MessageEvent",
             ),
             Route(
                 "POST",
@@ -43,6 +47,7 @@ class Anthropic:
                 HERE + "messages:count_tokens",
                 "How many tokens a conversation has.",
                 takes=HERE + "shapes:CountRequest",
+                gives=TOLD + "TokenCount",
             ),
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from h2q.core.asks import EmbedAsk, Embeddings
 from h2q.core.errors import MissingModelError
 from h2q.server.connected import while_connected
+from h2q.server.embedding import embedded_in_turns
 from h2q.server.metrics import clock
 from h2q.server.ollama.keep_alive import keep_alive
 from h2q.server.ollama.names import card_of, missing, plain
@@ -68,7 +69,7 @@ async def embedded(
                 request.model = lease.card.name
                 if not ask.texts:
                     return Embeddings(b"", 0, 0), lease.load_seconds
-                return await lease.worker.embed(ask), lease.load_seconds
+                return await embedded_in_turns(lease.worker, ask), lease.load_seconds
 
     try:
         return await while_connected(request, work())

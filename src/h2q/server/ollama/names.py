@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from h2q.core.errors import MissingModelError, SourceError
+from h2q.core.errors import MissingModelError, UsageError
 from h2q.server.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def card_of(request: Request, name: str, empty: Refusal | None = None) -> ModelC
 
 def plain(name: str) -> str:
     """A name without the word for where its model is to run. Raises Refusal (400)."""
-    from h2q.core.model_name import parse_name
+    from h2q.crystal.store_names import store_name
 
     if name.endswith((LOCAL + CLOUD, CLOUD + LOCAL)):
         raise Refusal(400, "use either :local or :cloud, not both")
     bare = name.removesuffix(LOCAL)
     try:
-        parse_name(bare)
-    except SourceError:
+        store_name(bare)
+    except UsageError:
         raise Refusal(400, INVALID) from None
     return bare
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from h2q.server.wire import Wire
+from h2q.server.wire import Like, Wire, needs
 
 
 class Function(Wire):
@@ -40,12 +40,16 @@ class Answered(Wire):
 
     model: str = ""
     stream: bool = True
-    format: Any = Field(None, description='"json", or a JSON Schema')
-    keep_alive: Any = Field(
+    format: Annotated[Any, Like(str | dict[str, Any])] = Field(
+        None, description='"json", or a JSON Schema'
+    )
+    keep_alive: Annotated[Any, Like(str | float)] = Field(
         None, description="seconds, or a duration like 10m; negative: for ever; 0: unload"
     )
     options: dict[str, Any] = Field({}, description="how tokens are chosen")
-    think: Any = Field(None, description="true, false, low, medium, high or max")
+    think: Annotated[Any, Like(bool | str)] = Field(
+        None, description="true, false, low, medium, high or max"
+    )
     truncate: bool = True
     shift: bool = True
     logprobs: bool = False
@@ -55,6 +59,8 @@ class Answered(Wire):
 
 class GenerateRequest(Answered):
     """A text to go on with."""
+
+    model_config = needs("model")
 
     prompt: str = ""
     suffix: str = ""
@@ -68,6 +74,8 @@ class GenerateRequest(Answered):
 class ChatRequest(Answered):
     """A conversation to answer."""
 
+    model_config = needs("model")
+
     messages: list[Message] = []
     tools: list[dict[str, Any]] = []
 
@@ -75,20 +83,26 @@ class ChatRequest(Answered):
 class EmbedRequest(Wire):
     """Texts to turn into vectors."""
 
+    model_config = needs("model")
+
     model: str = ""
-    input: Any = Field(None, description="a text, or a list of texts")
+    input: Annotated[Any, Like(str | list[str])] = Field(
+        None, description="a text, or a list of texts"
+    )
     truncate: bool = True
     dimensions: int = 0
-    keep_alive: Any = None
+    keep_alive: Annotated[Any, Like(str | float)] = None
     options: dict[str, Any] = {}
 
 
 class EmbeddingsRequest(Wire):
     """A text to turn into a vector."""
 
+    model_config = needs("model")
+
     model: str = ""
     prompt: str = ""
-    keep_alive: Any = None
+    keep_alive: Annotated[Any, Like(str | float)] = None
     options: dict[str, Any] = {}
 
 
@@ -109,6 +123,8 @@ class ShowRequest(NameRequest):
 
 class CopyRequest(Wire):
     """A model and its second name."""
+
+    model_config = needs("source", "destination")
 
     source: str = ""
     destination: str = ""

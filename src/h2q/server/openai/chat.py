@@ -19,7 +19,7 @@ from h2q.server.openai.given import (
     thinking,
     tools_of,
 )
-from h2q.server.openai.shapes import ChatRequest
+from h2q.server.openai.shapes import ChatCompletionRequest
 from h2q.server.openai.turns import turns
 from h2q.server.openai.words import (
     FINGERPRINT,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 async def chat(request: Request) -> Reply | None:
     """Answer a conversation, once or several times."""
-    given = await request.read(ChatRequest)
+    given = await request.read(ChatCompletionRequest)
     card = card_of(request, given.model)
     able(card, given.model, "completion", "chat")
     ask, forced = ask_of(card, given)
@@ -70,7 +70,7 @@ async def chat(request: Request) -> Reply | None:
     return None
 
 
-def ask_of(card: ModelCard, given: ChatRequest) -> tuple[Ask, bool]:
+def ask_of(card: ModelCard, given: ChatCompletionRequest) -> tuple[Ask, bool]:
     """The ask that a body means, and whether it must be answered with a call. Raises Refusal."""
     if given.functions:
         words = "functions are not supported; give them as tools"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from h2q.core.asks import EmbedAsk, Embeddings
 from h2q.server.connected import while_connected
 from h2q.server.dialogue import card_of
+from h2q.server.embedding import embedded_in_turns
 from h2q.server.openai.shapes import EmbeddingRequest
 from h2q.server.openai.turns import wrong
 from h2q.server.reply import Reply, json_reply
@@ -36,7 +37,7 @@ async def embeddings(request: Request) -> Reply:
         with request.app.gate.enter(request.client):
             async with request.house.lease(given.model) as lease:
                 request.model = card.name
-                return await lease.worker.embed(EmbedAsk(texts))
+                return await embedded_in_turns(lease.worker, EmbedAsk(texts))
 
     found = await while_connected(request, work())
     packed = given.encoding_format == "base64"

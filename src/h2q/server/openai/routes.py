@@ -11,6 +11,7 @@ from h2q.server.sse import STREAM
 
 HERE = "h2q.server.openai."
 SHAPES = HERE + "shapes:"
+TOLD = HERE + "told:"
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -24,6 +25,7 @@ class OpenAI:
     """The dialect."""
 
     name = "OpenAI"
+    refuses = TOLD + "OpenAIError"
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -32,8 +34,10 @@ class OpenAI:
                 "/v1/chat/completions",
                 HERE + "chat:chat",
                 "Answer a conversation.",
-                takes=SHAPES + "ChatRequest",
+                takes=SHAPES + "ChatCompletionRequest",
+                gives=TOLD + "ChatCompletion",
                 streams=STREAM,
+                pieces=TOLD + "ChatCompletionChunk",
             ),
             Route(
                 "POST",
@@ -41,7 +45,9 @@ class OpenAI:
                 HERE + "completions:completions",
                 "Go on with a text.",
                 takes=SHAPES + "CompletionRequest",
+                gives=TOLD + "TextCompletion",
                 streams=STREAM,
+                pieces=TOLD + "TextCompletion",
             ),
             Route(
                 "POST",
@@ -49,6 +55,7 @@ class OpenAI:
                 HERE + "embeddings:embeddings",
                 "Turn texts into vectors.",
                 takes=SHAPES + "EmbeddingRequest",
+                gives=TOLD + "EmbeddingList",
             ),
             Route(
                 "POST",
@@ -56,10 +63,24 @@ class OpenAI:
                 HERE + "responses:responses",
                 "Answer items with items.",
                 takes=SHAPES + "ResponseRequest",
+                gives=TOLD + "ResponseDocument",
                 streams=STREAM,
+                pieces=TOLD + "ResponseEvent",
             ),
-            Route("GET", "/v1/models", HERE + "models:models", "Installed models."),
-            Route("GET", "/v1/models/{model:path}", HERE + "models:model", "One of them."),
+            Route(
+                "GET",
+                "/v1/models",
+                HERE + "models:models",
+                "Installed models.",
+                gives=TOLD + "ModelList",
+            ),
+            Route(
+                "GET",
+                "/v1/models/{model:path}",
+                HERE + "models:model",
+                "One of them.",
+                gives=TOLD + "ModelItem",
+            ),
         )
 
     def error(self, refusal: Refusal) -> Reply:

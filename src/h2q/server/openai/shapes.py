@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from h2q.server.wire import Wire
+from h2q.server.openai import looks
+from h2q.server.wire import Like, Wire, needs
 
 
 class StreamOptions(Wire):
@@ -29,20 +30,28 @@ class Sampled(Wire):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = None
-    stop: Any = Field(None, description="a text that ends the answer, or a list of them")
+    stop: Annotated[Any, Like(str | list[str])] = Field(
+        None, description="a text that ends the answer, or a list of them"
+    )
     logit_bias: dict[str, Any] = Field({}, description="token id to a number from -100 to 100")
     n: int = Field(1, description="answers, 1 to 16")
 
 
-class ChatRequest(Sampled):
+class ChatCompletionRequest(Sampled):
     """A conversation to answer."""
 
-    messages: list[dict[str, Any]] = []
+    model_config = needs("model", "messages")
+
+    messages: Annotated[list[dict[str, Any]], Like(list[looks.ChatMessage])] = []
     max_completion_tokens: int | None = None
-    tools: list[dict[str, Any]] = []
-    tool_choice: Any = Field(None, description="auto, none, required, or a named function")
+    tools: Annotated[list[dict[str, Any]], Like(list[looks.ToolOffered])] = []
+    tool_choice: Annotated[Any, Like(looks.Choice | looks.ToolChosen)] = Field(
+        None, description="auto, none, required, or a named function"
+    )
     functions: list[Any] = Field([], description="refused: use tools")
-    response_format: dict[str, Any] = Field({}, description="text, json_object or json_schema")
+    response_format: Annotated[dict[str, Any], Like(looks.FormatWanted)] = Field(
+        {}, description="text, json_object or json_schema"
+    )
     reasoning: dict[str, Any] = {}
     reasoning_effort: str | None = None
     logprobs: bool = False
@@ -53,7 +62,11 @@ class ChatRequest(Sampled):
 class CompletionRequest(Sampled):
     """A text to go on with."""
 
-    prompt: Any = Field(None, description="a text, token ids, or a list of texts or of ids")
+    model_config = needs("model", "prompt")
+
+    prompt: Annotated[Any, Like(looks.Prompt)] = Field(
+        None, description="a text, token ids, or a list of texts or of ids"
+    )
     suffix: str = ""
     logprobs: int | None = Field(None, description="alternatives to report, 0 to 20")
     echo: bool = False
@@ -64,8 +77,12 @@ class CompletionRequest(Sampled):
 class EmbeddingRequest(Wire):
     """Texts to turn into vectors."""
 
+    model_config = needs("model", "input")
+
     model: str = ""
-    input: Any = Field(None, description="a text, or a list of texts")
+    input: Annotated[Any, Like(str | list[str])] = Field(
+        None, description="a text, or a list of texts"
+    )
     dimensions: int | None = None
     encoding_format: str = Field("float", description="float or base64")
 
@@ -73,11 +90,15 @@ class EmbeddingRequest(Wire):
 class ResponseRequest(Wire):
     """What a response is to answer, and how."""
 
+    model_config = needs("model", "input")
+
     model: str = ""
-    input: Any = Field(None, description="a text, or a list of items")
+    input: Annotated[Any, Like(str | list[looks.Item])] = Field(
+        None, description="a text, or a list of items"
+    )
     instructions: str = ""
     stream: bool = False
-    tools: list[dict[str, Any]] = []
+    tools: Annotated[list[dict[str, Any]], Like(list[looks.FlatToolOffered])] = []
     tool_choice: Any = None
     temperature: float | None = None
     top_p: float | None = None
