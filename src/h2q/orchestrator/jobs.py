@@ -70,7 +70,13 @@ def read_line(data: bytes) -> Line:
 
 
 def fault_of(error: H2QError) -> Fault:
-    return Fault(type(error).__name__, error.what, error.where, error.fix)
+    """By the nearest class that every process knows."""
+    kinds = (kind.__name__ for kind in type(error).__mro__ if _is_known(kind))
+    return Fault(next(kinds), error.what, error.where, error.fix)
+
+
+def _is_known(kind: type) -> bool:
+    return getattr(errors, kind.__name__, None) is kind
 
 
 def error_of(fault: Fault) -> H2QError:
