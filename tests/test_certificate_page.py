@@ -77,7 +77,14 @@ def test_what_cannot_be_shown_is_an_error_not_a_bug(
 ) -> None:
     show_certificate(stated)
     show_details(stated)
-    assert "growth of the error" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "growth of the error" in told
+    assert "expert" not in told
+    routed = [{**row, "tokens": 40 * index} for index, row in enumerate(stated["layers"][:4])]
+    show_details({**stated, "layers": routed})
+    told = capsys.readouterr().out
+    assert "0, 80, 120" in told
+    assert "2 of 4 matrices" in told
     for broken in ({"format": 1}, {**stated, "prefixes": 3}, {**stated, "text": None}):
         with pytest.raises(CrystalError, match="certificate"):
             show_certificate(broken)

@@ -12,6 +12,7 @@ from h2q.core.events import silent
 from h2q.crystallize import Options, SpectralStabilityController, growth
 from h2q.crystallize.growing import HeardWeights
 from h2q.crystallize.growth import Growth
+from h2q.crystallize.towers import COMMIT, LOOKAHEAD
 from h2q.sources import Source
 from small_llamas import small_llama
 
@@ -42,7 +43,8 @@ def test_answers_that_were_kept_are_those_that_would_be_computed(
             made.append(self)
 
     monkeypatch.setattr(growth, "LARGE", 1)
-    monkeypatch.setattr(growth, "LARGE_COMMIT", growth.COMMIT)
+    monkeypatch.setattr(growth, "LARGE_COMMIT", COMMIT)
+    monkeypatch.setattr(growth, "LARGE_LOOKAHEAD", LOOKAHEAD)
     monkeypatch.setattr(growth, "HeardWeights", Kept)
     found = grown(source)
     assert len(made) == source.spec.num_hidden_layers

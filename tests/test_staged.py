@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from h2q.core.asks import Ask
-from h2q.core.errors import CrystalError, UsageError
+from h2q.core.errors import CrystalError, ResourceError, UsageError
 from h2q.core.paging import resident
 from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal import open_crystal
@@ -201,3 +201,21 @@ def test_the_base_is_what_is_read_first(seed_path: Path) -> None:
     logits = started.model.forward(tokens, started.model.new_cache())
     assert np.isfinite(logits).all()
     started.close()
+
+
+def test_a_start_can_be_broken_off(seed_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk, released = 1 << 16, threading.Event()
+    opening = Opening(Order(str(seed_path)))
+    quick = threading.Semaphore(1 + arrivals(opening.crystal)[0] // chunk)  # the embedding
+
+    def slow(address: int, count: int) -> None:
+        if not quick.acquire(blocking=False):
+            released.wait(60)
+
+    monkeypatch.setattr("h2q.runtime.read_ahead.populate", slow)
+    monkeypatch.setattr("h2q.runtime.read_ahead.CHUNK", chunk)
+    started = Staged(opening, small=0)
+    threading.Timer(0.2, released.set).start()
+    started.close()
+    with pytest.raises(ResourceError, match="stopped"):
+        started.model.forward(np.array([[1]]), started.model.new_cache())

@@ -145,7 +145,7 @@ void check(const h2q::Ops& ops) {
     for (float deviation : {80.0f, 150.0f, 400.0f})  // many, most, nearly all distances are capped
       for (int i = 0; i < 4; ++i) check_against_definition(path, bits, 16, 48, deviation);
     for (const auto& [rows, cols] : {std::pair{16, 32}, {64, 16}, {256, 8}}) check_exact_codewords(path, bits, rows, cols);
-    for (const auto& [rows, cols] : {std::pair{1, 1}, {31, 37}, {263, 41}}) check_threads(ops, bits, rows, cols);
+    for (const auto& [rows, cols] : {std::pair{1, 1}, {31, 37}, {263, 41}, {19, 371}}) check_threads(ops, bits, rows, cols);
   }
   check_results(path);
 }

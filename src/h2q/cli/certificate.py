@@ -12,6 +12,7 @@ from h2q.core.errors import CrystalError, ResourceError
 from h2q.core.units import format_bytes, format_seconds
 
 MOST_TENSORS = 8  # named in the terminal; the page shows all
+FEW_TOKENS = 64  # as many as all tokens stand in for (docs/certificate.md)
 
 
 def show_certificate(certificate: dict[str, Any]) -> None:
@@ -43,9 +44,11 @@ def _legible() -> Iterator[None]:
 
 def _headline(certificate: dict[str, Any]) -> None:
     original = certificate["original_bytes_fp32"]
+    source = certificate.get("source", {}).get("precision")
     table(
         "certificate",
         [
+            *([("original, as it was", str(source))] if source else []),
             ("original, float32", format_bytes(original)),
             ("crystal", format_bytes(certificate["crystal_bytes"])),
             ("ratio to float32", f"{certificate['ratio_fp32']:.2f}"),
@@ -77,6 +80,16 @@ def _details(certificate: dict[str, Any]) -> None:
         "tensors with the largest error",
         [(row["tensor"], _tensor(row)) for row in worst],
     )
+    if counts := sorted(row["tokens"] for row in certificate["layers"] if "tokens" in row):
+        few = sum(count < FEW_TOKENS for count in counts)
+        rows = [
+            (
+                "fewest, median, most",
+                f"{counts[0]:,}, {counts[len(counts) // 2]:,}, {counts[-1]:,}",
+            ),
+            (f"fewer than {FEW_TOKENS}", f"{few:,} of {len(counts):,} matrices"),
+        ]
+        table("calibration tokens that chose a matrix's expert", rows)
     if growth := certificate.get("growth"):
         depth = " ".join(f"{value:+.2f}" for value in growth["depth"])
         unstable = ", ".join(map(str, growth["unstable"])) or "none"

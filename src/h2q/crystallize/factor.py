@@ -13,7 +13,7 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.floating]
 
 NARROW = 1024  # columns; up to here NumPy's double precision costs nothing that shows
-BLOCK = 512  # columns at a time
+BLOCK = 256  # columns at a time
 
 
 def cholesky(matrix: Matrix, block: int = BLOCK) -> Matrix:

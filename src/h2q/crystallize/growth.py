@@ -32,7 +32,7 @@ from h2q.crystallize.keeping import PlanJournal, Streams
 from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.crystallize.options import LARGE, Options
 from h2q.crystallize.stability import SpectralStabilityController
-from h2q.crystallize.towers import COMMIT, Matrix, TowerPlan
+from h2q.crystallize.towers import Matrix, TowerPlan
 from h2q.engine.block import entering, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.engine.projections import PlaneEmbedding
@@ -40,9 +40,9 @@ from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
 STAGE = "encode planes"
-# Columns committed at a time in a large model: every column is searched twice instead of three
-# times, for one percent more loss (docs/lab/LOG.md).
-LARGE_COMMIT = 24
+# Columns committed and looked at in a large model: every column is searched one and a half times
+# instead of three times, for two percent more loss (docs/lab/LOG.md).
+LARGE_COMMIT, LARGE_LOOKAHEAD = 32, 16
 
 
 @dataclass
@@ -139,8 +139,9 @@ class Growth:
         damping = [options.base_damping] * len(planes)
         if len(planes) > 1:  # what has planes above leaves them something even
             damping[-1] = options.refine_damping
-        commit = LARGE_COMMIT if self._large else COMMIT
-        return TowerPlan(planes, tuple(damping), commit)
+        if self._large:
+            return TowerPlan(planes, tuple(damping), LARGE_COMMIT, LARGE_LOOKAHEAD)
+        return TowerPlan(planes, tuple(damping))
 
     def _original(self) -> OriginalWeights:
         """Of a layer; a large one's answers are worth keeping."""
