@@ -11,6 +11,8 @@ from h2q.core.errors import H2QError
 from h2q.crystallize.options import Options
 from h2q.orchestrator.house import Recipe, WorkEvent
 
+SOURCES = "sources"  # in the store: what crystals are grown from, while it is needed
+
 
 @dataclass(frozen=True)
 class Job:
