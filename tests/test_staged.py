@@ -15,6 +15,7 @@ from h2q.core.paging import resident
 from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal import open_crystal
 from h2q.crystal.manifest import shard_name
+from h2q.crystal.stamp import stamped
 from h2q.engine.arriving import arrivals
 from h2q.runtime.loading import Started
 from h2q.runtime.opening import Opening
@@ -146,6 +147,28 @@ def test_what_is_damaged_is_told_where_it_is_waited_for(
     with pytest.raises(CrystalError, match="not finite"):
         started.between_steps()
     started.close()
+
+
+def test_refinement_is_proven_while_it_comes_in(seed_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(seed_path, tmp_path / "m"))
+    (copy / ".verified.json").unlink()
+    sound = staged(copy, 2)
+    assert not (copy / ".verified.json").exists()  # not yet all of it
+    every = sound.all_planes
+    sound.close()
+    whole = staged(copy, every)
+    whole.close()
+    assert stamped(copy, sorted(copy.glob("*.safetensors")))
+    (copy / ".verified.json").unlink()
+    with (copy / shard_name(2)).open("r+b") as file:
+        file.seek(-100, 2)
+        byte = file.read(1)
+        file.seek(-100, 2)
+        file.write(bytes([byte[0] ^ 1]))
+    assert staged(copy, 2).planes == 2
+    with pytest.raises(CrystalError, match="checksum"):
+        staged(copy, 3)
+    assert not (copy / ".verified.json").exists()
 
 
 def test_a_missing_tensor_is_told_at_once(seed_path: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from h2q.core.settings import home
 from h2q.crystal import manifest as crystals
 from h2q.crystal.manifest import read_manifest
 from h2q.crystal.stamp import NAME as STAMP
-from h2q.crystal.stamp import write_stamp
+from h2q.crystal.stamp import states, write_stamp
 from h2q.crystal.store_blobs import Blobs, link
 from h2q.crystal.store_lock import StoreLock
 from h2q.crystal.store_names import (
@@ -272,7 +272,7 @@ class Store:
                 for file in model.files:
                     link(self.blobs.path(file.sha256), fresh / file.name)
                 shards = [f.name for f in model.files if f.name.endswith(".safetensors")]
-                write_stamp(fresh, [fresh / shard for shard in shards])
+                write_stamp(fresh, states([fresh / shard for shard in shards]))
                 sync(fresh)
                 if folder.exists():
                     (folder / STAMP).unlink(missing_ok=True)
