@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from h2q.crystallize import correction
-from h2q.crystallize.correction import MOST_TOKENS, WIDE, Inputs
+from h2q.crystallize.correction import Inputs
+from h2q.crystallize.factor import NARROW
 
 TOKENS, WIDTH, RIDGE = 90, 24, 0.1
 ROWS = (8, 24, 40)  # fewer than the width, as many, more: both orders of the products
@@ -105,10 +106,11 @@ def test_a_large_ridge_holds_the_weights() -> None:
     np.testing.assert_allclose(held.corrected(weights), weights, atol=1e-4)
 
 
-@pytest.mark.parametrize("tokens", [50, MOST_TOKENS + 10])
-def test_wide_matrices_are_corrected_by_tokens(tokens: int) -> None:
-    """The normal equations hold: step (H' + ridge) = W D + R, of the tokens that are chosen."""
-    width, draw = WIDE + 16, np.random.default_rng(tokens)
+def test_fewer_tokens_than_columns() -> None:
+    """The normal equations hold: step (H' + ridge) = W D + R, where only the ridge makes H' whole
+    and blocks solve for the step.
+    """
+    tokens, width, draw = 50, NARROW + 80, np.random.default_rng(5)
     original = draw.standard_normal((tokens, width), np.float32)
     crystal = original + np.float32(0.3) * draw.standard_normal((tokens, width), np.float32)
     drift = draw.standard_normal((tokens, 4), np.float32)
@@ -116,9 +118,17 @@ def test_wide_matrices_are_corrected_by_tokens(tokens: int) -> None:
     step = (Inputs("in", original, crystal, drift, RIDGE).corrected(weights) - weights).astype(
         float
     )
-    chosen = slice(None, None, 1 if tokens <= MOST_TOKENS else 2)
-    x, count = crystal[chosen].astype(float), len(crystal[chosen])
-    missed = (original[chosen].astype(float) - x) @ weights.T + drift[chosen]
-    right = missed.T @ x / count
-    left = step @ x.T @ x / count + RIDGE * np.mean(x**2) * step
+    x = crystal.astype(float)
+    missed = (original.astype(float) - x) @ weights.T + drift
+    right = missed.T @ x / tokens
+    left = step @ x.T @ x / tokens + RIDGE * np.mean(x**2) * step
     np.testing.assert_allclose(left, right, atol=2e-3 * np.abs(right).max())
+
+
+def test_wide_matrices_are_judged_by_a_choice_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, _ = streams(8, False)
+    assert inputs.chosen is None
+    monkeypatch.setattr(correction, "WIDE", WIDTH - 1)
+    monkeypatch.setattr(correction, "MOST_JUDGES", TOKENS // 2)
+    chosen = Inputs("in", inputs.original, inputs.crystal, None, RIDGE).chosen
+    np.testing.assert_array_equal(chosen, inputs.crystal[::2])

@@ -21,8 +21,7 @@ import numpy as np
 from h2q.crystallize.factor import NARROW, solve
 from h2q.crystallize.moments import FloatArray, damped, second_moments
 
-WIDE = 4096  # columns; wider matrices are corrected from a choice of tokens
-MOST_TOKENS = 4096
+WIDE = 4096  # columns; errors of wider matrices are judged by a choice of tokens
 MOST_JUDGES = 2048
 
 
@@ -72,8 +71,6 @@ class Inputs:
     def corrected(self, weights: FloatArray) -> FloatArray:
         """W* of float32 (rows, width) rotated weights."""
         rows, width = weights.shape
-        if width > WIDE:
-            return weights + self._step_from_tokens(weights)
         if width > NARROW and self.drift is None:
             return np.ascontiguousarray(weights + weights @ self._gain, np.float32)
         count = np.float32(len(self.crystal))
@@ -83,24 +80,13 @@ class Inputs:
             if self.drift is not None:
                 wanted += self.drift.T @ self.crystal / count
         else:
-            wanted = self._missed(weights, slice(None)).T @ self.crystal / count
+            wanted = self._missed(weights).T @ self.crystal / count
         if not wanted.any():
             return weights
         step = solve(damped(self.moments, self.ridge), wanted.T)
         return np.ascontiguousarray(weights + step.T, np.float32)
 
-    def _missed(self, weights: FloatArray, rows: slice) -> FloatArray:
-        """What the outputs of some tokens lack, float32 (tokens, rows of the matrix)."""
-        missed: FloatArray = (self.original[rows] - self.crystal[rows]) @ weights.T
-        return missed if self.drift is None else missed + self.drift[rows]
-
-    def _step_from_tokens(self, weights: FloatArray) -> FloatArray:
-        """The same step from fewer tokens than columns: ridge regression in its dual form, whose
-        system has a row per token. A choice of tokens keeps it small.
-        """
-        chosen = slice(None, None, -(-len(self.crystal) // MOST_TOKENS))
-        x, missed = self.crystal[chosen], self._missed(weights, chosen)
-        products = x @ x.T
-        ridge = self.ridge * float(np.trace(products)) / x.shape[1]
-        products[np.diag_indices(len(x))] += np.float32(max(ridge, 1e-12))
-        return np.asarray((x.T @ solve(products, missed)).T, np.float32)
+    def _missed(self, weights: FloatArray) -> FloatArray:
+        """What the outputs lack, float32 (T, rows of the matrix)."""
+        missed: FloatArray = (self.original - self.crystal) @ weights.T
+        return missed if self.drift is None else missed + self.drift
