@@ -51,6 +51,20 @@ YARN: dict[str, Any] = {
 # Name: (model_type, fields of its config.json).
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("mixtral", {**SMALL, "num_local_experts": 5, "num_experts_per_tok": 2}),
+    "qwen2_moe": (
+        "qwen2_moe",
+        {
+            **SMALL,
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 20,
+            "shared_expert_intermediate_size": 40,
+            "norm_topk_prob": False,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [1],
+            "use_sliding_window": False,
+        },
+    ),
     "qwen3_moe": (
         "qwen3_moe",
         {

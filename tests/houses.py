@@ -67,7 +67,7 @@ def names(house: Orchestrator) -> list[str]:
     return [model.card.name for model in house.running()]
 
 
-async def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 300.0) -> None:
     late = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < late

@@ -52,8 +52,7 @@ def pull(works: Works, name: str) -> list[WorkEvent]:
 
 
 def left(works: Works) -> list[str]:
-    """What a finished pull leaves in the store besides models."""
-    folders = [works.store.root / part for part in ("growing", "incoming", "sources/blobs")]
-    return [
-        path.name for f in folders if f.exists() for path in f.iterdir() if "-" not in path.name
-    ]
+    """What a finished pull leaves of its sources and its growth."""
+    places = [works.store.root / part for part in ("growing", "sources/blobs")]
+    names = [path.name for place in places if place.exists() for path in place.iterdir()]
+    return [name for name in names if not name.startswith("sha256-")]

@@ -78,10 +78,11 @@ def main(path: str, memory: int, how: str) -> None:
         "warning": service.started.warning,
     }
     service.close()
-    if limited:
-        leave()
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), "".join(sys.argv[3:]))
+    try:
+        main(sys.argv[1], int(sys.argv[2]), "".join(sys.argv[3:]))
+    finally:
+        leave()

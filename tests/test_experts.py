@@ -67,6 +67,8 @@ def test_groups_bound_the_choice_and_the_correction_only_chooses() -> None:
         ("qwen3_moe", {"norm_topk_prob": 1}, "norm_topk_prob"),
         ("qwen3_moe", {"decoder_sparse_step": 0}, "decoder_sparse_step"),
         ("qwen3_moe", {"mlp_only_layers": "all"}, "mlp_only_layers"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": 30}, "multiple"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": None}, "shared_expert"),
         ("deepseek_v2", {"norm_topk_prob": True}, "norm_topk_prob"),
         ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_method"),
         ("deepseek_v2", {"n_group": 3}, "groups"),

@@ -17,27 +17,19 @@ from h2q.core.events import TokenEvent
 from h2q.crystal.store_names import Details
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
-from h2q.runtime import ProcessWorker, Spares
+from h2q.runtime import ProcessWorker
 from h2q.runtime.worker import Control, Order
 from houses import answer, ask, names, until
 
 
-def play(home: Path, crystal: Path, story: Callable[..., object], **manner: object) -> None:
+def play(home: Path, crystal: Path, story: Callable[..., object]) -> None:
     async def main() -> None:
-        spares = Spares()
-        order = Order("", streams=4)
-        kept = {"order": order, **manner}
-
-        async def make() -> ProcessWorker:
-            return ProcessWorker(spares)
-
-        house = ResourceOrchestrator(make, Manner(**kept), home)  # type: ignore[arg-type]
+        house = ResourceOrchestrator(manner=Manner(order=Order("", streams=4)), root=home)
         house.store.install(crystal, "seed", Details())
         try:
             await story(house)  # type: ignore[misc]
         finally:
             await house.close(5.0)
-            await spares.close()
         assert psutil.Process().children() == []
 
     asyncio.run(main())

@@ -15,12 +15,21 @@ import psutil
 import pytest
 
 from checkpoints import WEIGHTS
-from h2q.core.errors import AccessError, H2QError, ResourceError, SourceError, UsageError
+from h2q.core.errors import (
+    AccessError,
+    H2QError,
+    NetworkError,
+    ResourceError,
+    SourceError,
+    UsageError,
+)
 from h2q.crystal import open_crystal
 from h2q.crystal.store import Store
 from h2q.crystallize.growth import STAGE
 from h2q.orchestrator.house import WorkEvent
+from h2q.orchestrator.jobs import error_of, fault_of
 from h2q.orchestrator.works import Access, Works
+from h2q.sources.hub_wire import BrokenOffError
 from hub_server import COMMIT, REPO, HubServer
 from pulled import QUICK, left, pull, registry, weights, works
 from registry_server import Registry
@@ -117,7 +126,7 @@ def test_a_killed_growth_goes_on(works: Works, registry: Registry, weights: byte
                 (child,) = psutil.Process().children()
                 child.send_signal(signal.SIGKILL)
 
-    for status in (STAGE, "measure prefixes", "writing manifest"):
+    for status in (STAGE, "writing manifest"):
         with contextlib.suppress(ResourceError):  # at the very end it may be too late to kill it
             asyncio.run(killed(status))
             assert status == "writing manifest"
@@ -208,3 +217,11 @@ def test_who_reaches_a_server_reaches_no_private_registry(
     assert registry.asked == []
     with pytest.raises(SourceError, match="no such model"):
         pull(works, registry.add("tiny", weights) + "x")
+
+
+def test_an_error_of_another_process_keeps_its_class() -> None:
+    for error in (BrokenOffError("It broke off.", where="x", fix="y"), UsageError("No.")):
+        found = error_of(fault_of(error))
+        assert type(found) in (NetworkError, UsageError)
+        assert isinstance(error, type(found))
+        assert str(found) == str(error)

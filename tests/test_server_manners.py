@@ -128,6 +128,7 @@ def test_the_queue_is_bounded() -> None:
         words = json.loads(data)["error"]
         assert words.startswith("server busy, please try again.  maximum pending requests exceeded")
         assert "2 of 2" in words
+        assert server.app.metrics.of("scripted:latest").refused == 1
         assert server.call("GET", "/health/ready")[0] == 200
         for connection in waiting:
             connection.close()

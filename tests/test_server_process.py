@@ -53,6 +53,8 @@ def test_a_model_answers(server: Served, client: ollama.Client) -> None:
     turn = [{"role": "user", "content": "Hello"}]
     assert client.chat("seed", turn, options=GREEDY).message.content is not None
     assert server.metric("generation_tokens_total") >= 24
+    page = server.call("GET", "/metrics")[1].decode()
+    assert 'cold_start_seconds_count{model_name="seed:latest",phase="first_layer"} 1.0' in page
     assert client.generate("seed", keep_alive=0).done_reason == "unload"
     assert until(lambda: client.ps().models == [])
 

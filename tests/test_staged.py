@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from h2q.core.asks import Ask
-from h2q.core.errors import CrystalError, UsageError
+from h2q.core.errors import CrystalError, ResourceError, UsageError
 from h2q.core.paging import resident
 from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal import open_crystal
 from h2q.crystal.manifest import shard_name
+from h2q.crystal.stamp import stamped
 from h2q.engine.arriving import arrivals
 from h2q.runtime.loading import Started
 from h2q.runtime.opening import Opening
@@ -148,6 +149,28 @@ def test_what_is_damaged_is_told_where_it_is_waited_for(
     started.close()
 
 
+def test_refinement_is_proven_while_it_comes_in(seed_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(seed_path, tmp_path / "m"))
+    (copy / ".verified.json").unlink()
+    sound = staged(copy, 2)
+    assert not (copy / ".verified.json").exists()  # not yet all of it
+    every = sound.all_planes
+    sound.close()
+    whole = staged(copy, every)
+    whole.close()
+    assert stamped(copy, sorted(copy.glob("*.safetensors")))
+    (copy / ".verified.json").unlink()
+    with (copy / shard_name(2)).open("r+b") as file:
+        file.seek(-100, 2)
+        byte = file.read(1)
+        file.seek(-100, 2)
+        file.write(bytes([byte[0] ^ 1]))
+    assert staged(copy, 2).planes == 2
+    with pytest.raises(CrystalError, match="checksum"):
+        staged(copy, 3)
+    assert not (copy / ".verified.json").exists()
+
+
 def test_a_missing_tensor_is_told_at_once(seed_path: Path, tmp_path: Path) -> None:
     shutil.copytree(seed_path, tmp_path / "m")
     (tmp_path / "m" / shard_name(0)).write_bytes(
@@ -201,3 +224,21 @@ def test_the_base_is_what_is_read_first(seed_path: Path) -> None:
     logits = started.model.forward(tokens, started.model.new_cache())
     assert np.isfinite(logits).all()
     started.close()
+
+
+def test_a_start_can_be_broken_off(seed_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk, released = 1 << 16, threading.Event()
+    opening = Opening(Order(str(seed_path)))
+    quick = threading.Semaphore(1 + arrivals(opening.crystal)[0] // chunk)  # the embedding
+
+    def slow(address: int, count: int) -> None:
+        if not quick.acquire(blocking=False):
+            released.wait(60)
+
+    monkeypatch.setattr("h2q.runtime.read_ahead.populate", slow)
+    monkeypatch.setattr("h2q.runtime.read_ahead.CHUNK", chunk)
+    started = Staged(opening, small=0)
+    threading.Timer(0.2, released.set).start()
+    started.close()
+    with pytest.raises(ResourceError, match="stopped"):
+        started.model.forward(np.array([[1]]), started.model.new_cache())

@@ -199,7 +199,7 @@ def test_hostile_names_are_refused(store: Store, crystal: Path, name: str) -> No
 
 def test_removing_waits_for_whoever_is_adding(store: Store, crystal: Path) -> None:
     store.install(crystal, "one", Details())
-    with store._lock.shared():
+    with store.lock.shared():
         assert store.delete("one") == 0  # the name is gone, the blobs are not yet
         assert blobs(store)
     assert store.collect() > 0

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from h2q.demo import Demo
     from h2q.geometry.decision import DiscreteDecisionEngine
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
-    from h2q.runtime import HotStartManager
+    from h2q.orchestrator.update import HotUpdate
+    from h2q.runtime import HotStartManager, MemoryPool, Worker
     from h2q.server.bridge import OllamaBridge
 
 __all__ = [
     "Demo",
     "DiscreteDecisionEngine",
     "HotStartManager",
+    "HotUpdate",
+    "MemoryPool",
     "ModelCrystallizationEngine",
     "OllamaBridge",
     "ResourceOrchestrator",
     "SpectralStabilityController",
+    "Worker",
     "__version__",
     "geometry",
 ]
@@ -32,10 +36,13 @@ _HOMES = {
     "Demo": "h2q.demo",
     "DiscreteDecisionEngine": "h2q.geometry.decision",
     "HotStartManager": "h2q.runtime",
+    "HotUpdate": "h2q.orchestrator.update",
+    "MemoryPool": "h2q.runtime",
     "ModelCrystallizationEngine": "h2q.crystallize",
     "OllamaBridge": "h2q.server.bridge",
     "ResourceOrchestrator": "h2q.orchestrator.orchestrator",
     "SpectralStabilityController": "h2q.crystallize",
+    "Worker": "h2q.runtime",
 }
 
 

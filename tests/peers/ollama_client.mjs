@@ -16,7 +16,8 @@ told.generated = []
 for await (const piece of await client.generate({ model, prompt: 'Once', options, stream: true })) {
   told.generated.push(piece)
 }
-const format = { type: 'object', properties: { legs: { enum: [2, 4] } }, required: ['legs'] }
+const legs = { enum: [2, 4] }
+const format = { type: 'object', properties: { legs }, required: ['legs'], additionalProperties: false }
 told.formed = await client.chat({ model, messages, format, options: { num_predict: 200 } })
 told.embedded = await client.embed({ model, input: ['a', 'b'] })
 told.list = await client.list()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from h2q.bench.scripted import Script
 from h2q.core.events import Part
@@ -25,7 +26,18 @@ OPTIONS: Any = {"temperature": 0, "num_predict": 12}
 class Animal(BaseModel):
     """An animal."""
 
+    model_config = ConfigDict(extra="forbid")
+
     legs: int = Field(ge=0, le=9)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Clients that the package leaves open go here, not at some later moment."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ CARD = ModelCard(
     capabilities=("completion", "tools", "insert", "embedding", "thinking"),
 )
 WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " crystal", ".")
-KEPT_TIMES = 1000  # moments of the last tokens
+KEPT = 1000  # of the last asks, and of the moments of tokens
 
 
 @dataclass
@@ -63,7 +63,7 @@ class ScriptedWorker:
     closed: int = 0
     running: int = 0
     planes: int = 2
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     async def start(self, order: Order) -> WorkerState:
         return self._state()
@@ -71,6 +71,7 @@ class ScriptedWorker:
     async def generate(self, ask: Ask) -> AsyncIterator[TokenEvent]:
         script, begun = self.script, time.perf_counter()
         self.asks.append(ask)
+        del self.asks[:-KEPT]
         most = ask.sampling.max_tokens
         count = len(script.parts) or script.tokens
         wanted = count if most is None else min(count, most)

@@ -26,7 +26,7 @@ START_GOAL, COLD_RATIO, ACTIVATION_GOAL = 0.45, 1.5, 0.15  # seconds, times, sec
 READ_GOAL, SLOWDOWN_GOAL, DROP_GOAL = 1.01, 1.15, 0.2  # of the base, of a token's time, seconds
 LEAK_GOAL = 4 << 20  # bytes over all requests
 REQUESTS, TRIAL_REQUESTS = 10_000, 60
-SHARES = (4.0, 1.1, 0.85, 0.6)  # budgets: of the bytes of all shards
+SHARES = (4.0, 1.1, 0.85, 0.6, 0.2)  # budgets: of the bytes of all shards
 BESIDE = 160 << 20  # interpreter, scratch, a small cache
 
 

@@ -44,9 +44,11 @@ def _legible() -> Iterator[None]:
 
 def _headline(certificate: dict[str, Any]) -> None:
     original = certificate["original_bytes_fp32"]
+    source = certificate.get("source", {}).get("precision")
     table(
         "certificate",
         [
+            *([("original, as it was", str(source))] if source else []),
             ("original, float32", format_bytes(original)),
             ("crystal", format_bytes(certificate["crystal_bytes"])),
             ("ratio to float32", f"{certificate['ratio_fp32']:.2f}"),

@@ -12,6 +12,8 @@ from h2q.core.errors import TextError
 MAX_TEXT_BYTES = 1 << 30
 SEED_NAME = "seed"
 
+named: dict[Path, str] = {}  # folders of crystals, by which installed names they were asked for
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document last on stdout.")]
 SOURCES = "A Hugging Face folder, a .gguf file, hf:org/name, ollama:name, or `seed`."
 
@@ -28,7 +30,9 @@ def crystal_place(text: str) -> Path:
 
     store = Store()
     try:
-        return store.folder(store.find(text))
+        model = store.find(text)
+        named[store.folder(model)] = str(model.name)
+        return store.folder(model)
     except (MissingModelError, UsageError):
         return path  # whoever opens it says that nothing is there
 

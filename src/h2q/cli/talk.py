@@ -22,13 +22,20 @@ if TYPE_CHECKING:
 
 MAX_STDIN = 16 << 20
 MAX_SCHEMA = 1 << 20
+TOKENS = 256  # of a text, unless more are asked for
 Penalty = Annotated[float, typer.Option(help="Of tokens that were there, taken off; 0: off.")]
 
 
 def run(
+    context: typer.Context,
     crystal: CrystalPath,
     prompt: Annotated[str | None, typer.Argument(help="What the text begins with.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 256,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Talk in turns, also down a pipe: a line is a turn.")
+    ] = False,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="To write at most; 256 of a text, unless given.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
@@ -67,7 +74,7 @@ def run(
     ] = 0,
     json: Json = False,
 ) -> None:
-    """Stream text from a crystal; without a prompt, in a terminal, a conversation of prompts."""
+    """Stream text from a crystal; without a prompt, in a terminal, a conversation."""
     # On the way to the first token every millisecond counts: no collector while modules load, and
     # no threads for a BLAS that planes never call.
     gc.disable()
@@ -77,6 +84,9 @@ def run(
     from h2q.runtime.hot_start import HotStartManager
     from h2q.runtime.process import age_seconds
 
+    chat = chat or (prompt is None and sys.stdin.isatty() and not json)
+    if chat and (json or prompt is not None):
+        raise UsageError("A conversation takes its turns from the standard input, without --json.")
     sampling = SamplingOptions(
         temperature=temperature,
         top_k=top_k,
@@ -88,7 +98,7 @@ def run(
         repeat_last_n=repeat_last_n,
         seed=seed,
         stop=tuple(stop or ()),
-        max_tokens=max_tokens,
+        max_tokens=max_tokens if chat or max_tokens else TOKENS,
     )
     form = _form(format, schema)
     ask = Ask(prompt="", raw=True, sampling=sampling, form=form, ring=ring, split=False)
@@ -101,8 +111,11 @@ def run(
     if service.started.warning:
         print(f"warning: {service.started.warning}", file=sys.stderr, flush=True)
     try:
-        if prompt is None and sys.stdin.isatty() and not json:
-            _converse(service, ask)
+        if chat:
+            from h2q.cli.chat import converse
+            from h2q.cli.chat_start import talk_with
+
+            converse(service, talk_with(crystal, ask, _named(context)))
             return
         if prompt is None:
             prompt = "" if sys.stdin.isatty() else sys.stdin.read(MAX_STDIN)
@@ -149,18 +162,10 @@ def _form(kind: str, schema: Path | None) -> Form | None:
     return Form("json") if kind else None
 
 
-def _converse(service: Service, ask: Ask) -> None:
-    from h2q.cli.output import say
-
-    say("Write how a text begins; an empty line or Ctrl-D ends.")
-    while True:
-        try:
-            line = input("> ")
-        except EOFError:
-            return
-        if not line:
-            return
-        _stream(service, replace(ask, prompt=line), sys.stdout)
+def _named(context: typer.Context) -> set[str]:
+    """Options that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _stream(service: Service, ask: Ask, out: TextIO) -> list[TokenEvent]:

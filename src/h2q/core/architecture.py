@@ -55,11 +55,12 @@ FAMILIES = (
     "mixtral",
     "phi3",
     "qwen2",
+    "qwen2_moe",
     "qwen3",
     "qwen3_moe",
     "smollm3",
 )
-WITH_EXPERTS = ("deepseek_v2", "deepseek_v3", "mixtral", "qwen3_moe")
+WITH_EXPERTS = ("deepseek_v2", "deepseek_v3", "mixtral", "qwen2_moe", "qwen3_moe")
 WITH_LATENT = ("deepseek_v2", "deepseek_v3")
 
 

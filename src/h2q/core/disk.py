@@ -44,6 +44,15 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def listing(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where it cannot be read."""
+    try:
+        with os.scandir(folder) as items:
+            return sorted(Path(item.path) for item in items)
+    except OSError:
+        return []
+
+
 def sync(path: Path) -> None:
     """Wait until a file or the entries of a folder are on the disk."""
     handle = os.open(path, os.O_RDONLY)

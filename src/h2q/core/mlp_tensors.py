@@ -6,7 +6,7 @@ even its rounding would send tokens elsewhere. Experts that see few tokens are c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec, bias, linear
@@ -14,16 +14,23 @@ from h2q.core.tensor_spec import TensorSpec, bias, linear
 
 @dataclass(frozen=True)
 class ExpertNames:
-    """How a family calls the room of its experts and an expert's gate, up and down."""
+    """How a family calls the room of its experts, an expert's gate, up and down, the MLP that all
+    tokens share, and what weighs that MLP's answer, if anything does.
+    """
 
     room: str
     gate: str
     up: str
     down: str
+    shared: str = "shared_experts"
+    shared_gate: str = ""
 
 
 PLAIN = ExpertNames("mlp", "gate_proj", "up_proj", "down_proj")
-NAMES = {"mixtral": ExpertNames("block_sparse_moe", "w1", "w3", "w2")}
+NAMES = {
+    "mixtral": ExpertNames("block_sparse_moe", "w1", "w3", "w2"),
+    "qwen2_moe": replace(PLAIN, shared="shared_expert", shared_gate="shared_expert_gate"),
+}
 
 
 def expert_names(spec: ModelSpec) -> ExpertNames:
@@ -71,6 +78,8 @@ def mlp_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
         inner = experts.moe_intermediate_size
         out += gated_mlp(name, width, inner, f"{name}.in", names, adds=False)
     if experts.n_shared_experts:
-        name = f"{room}.shared_experts"
-        out += gated_mlp(name, width, experts.shared_size, f"{name}.in")
+        name, gated = f"{room}.{names.shared}", bool(names.shared_gate)
+        if gated:
+            out.append(TensorSpec(f"{room}.{names.shared_gate}.weight", (1, width), "raw"))
+        out += gated_mlp(name, width, experts.shared_size, f"{name}.in", adds=not gated)
     return out

@@ -22,7 +22,7 @@ from h2q.core.specs import ModelSpec, PlaneSpec
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, read_manifest, shard_name
 from h2q.crystal.mapped import Stretch, stretches
 from h2q.crystal.shards import FLOATS
-from h2q.crystal.stamp import stamped, write_stamp
+from h2q.crystal.stamp import stamped, states, write_stamp
 from h2q.crystal.template import read_template
 
 NOT_FINITE = "The tensor holds a value that is not finite."
@@ -41,6 +41,8 @@ class Crystal:
         self._shapes = {part.name: part.shape for part in coded(manifest.spec)}
         self._raw = {t.name: t.shape for t in tensors(manifest.spec) if not t.coded}
         self._maps: dict[str, tuple[npt.NDArray[np.uint8], dict[str, TensorEntry]]] = {}
+        self.unproven: set[int] = set()
+        self._states: dict[str, list[int]] = {}
         self._group_of = {
             plane: index for index, group in enumerate(manifest.groups, 1) for plane in group
         }
@@ -138,6 +140,28 @@ class Crystal:
         for name, shape in self._raw.items() if shard == 0 else ():
             self._place(0, name, "F32", (-(-math.prod(shape) // FLOATS) * FLOATS,))
 
+    def begin_proving(self, states: dict[str, list[int]]) -> None:
+        """No shard is proven; `states` are those that the proof will hold for (crystal.stamp)."""
+        self.unproven, self._states = set(range(1 + len(self.rank))), states
+
+    def prove(self, shard: int, digest: str) -> None:
+        """Compare the sha256 of a shard, hex, with what crystal.json says; a stamp is left when all
+        are proven. Raises CrystalError.
+        """
+        entry = self.manifest.files[shard]
+        if digest != entry.sha256:
+            raise CrystalError("The checksum is wrong.", where=entry.name, fix=DAMAGED)
+        self.unproven.discard(shard)
+        if not self.unproven:
+            write_stamp(self.path, self._states)
+
+    def prove_first(self, count: int) -> None:
+        """Read the first `count` shards and prove those that are not proven. Raises
+        CrystalError.
+        """
+        for shard in sorted(self.unproven & set(range(count))):
+            self.prove(shard, file_hash(self.path / shard_name(shard)))
+
     def forget(self, shard: int) -> None:
         """Keep a shard no longer; its map ends with the last array of it."""
         self._maps.pop(shard_name(shard), None)
@@ -181,9 +205,9 @@ def require_finite(scales: npt.NDArray[np.uint16], name: str) -> None:
         raise CrystalError(NOT_FINITE, where=name, fix=DAMAGED)
 
 
-def open_crystal(path: Path) -> Crystal:
+def open_crystal(path: Path, later: bool = False) -> Crystal:
     """Open a crystal folder. Sizes are always checked; checksums when the files changed since they
-    were last proven.
+    were last proven, with `later` only that of the base: who brings in another shard calls `prove`.
 
     Raises CrystalError.
     """
@@ -191,12 +215,11 @@ def open_crystal(path: Path) -> Crystal:
     files = [path / file.name for file in manifest.files]
     for entry, file in zip(manifest.files, files, strict=True):
         _require_size(entry, file)
+    crystal = Crystal(path, manifest)
     if not stamped(path, files):
-        for entry, file in zip(manifest.files, files, strict=True):
-            if file_hash(file) != entry.sha256:
-                raise CrystalError("The checksum is wrong.", where=entry.name, fix=DAMAGED)
-        write_stamp(path, files)
-    return Crystal(path, manifest)
+        crystal.begin_proving(states(files))
+        crystal.prove_first(1 if later else len(files))
+    return crystal
 
 
 def _require_size(entry: FileEntry, file: Path) -> None:

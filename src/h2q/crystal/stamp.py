@@ -16,11 +16,18 @@ NAME = ".verified.json"
 LIMIT = 1 << 20
 
 
-def write_stamp(folder: Path, files: list[Path]) -> None:
-    """Record the files' present state; a folder that may not be written is left without a stamp."""
+def states(files: list[Path]) -> dict[str, list[int]]:
+    """Size, time and inode of each file now, by name."""
+    return {file.name: _state(file) for file in files}
+
+
+def write_stamp(folder: Path, proven: dict[str, list[int]]) -> None:
+    """Record the states that files had when their checksums were computed; a folder that may not
+    be written is left without a stamp.
+    """
     part = folder / f"{NAME}.{os.getpid()}"
     with contextlib.suppress(OSError):
-        text = json.dumps({file.name: _state(file) for file in files})
+        text = json.dumps(proven)
         try:
             # Never through a link that came with the folder: the name is new, or it is refused.
             with part.open("x", encoding="ascii") as file:

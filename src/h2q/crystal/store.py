@@ -8,20 +8,19 @@ folder, last the name. So after a cut there may be too much in a store, never to
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 import uuid
 from pathlib import Path
 
-from h2q.core.disk import replacement, sync, writing
+from h2q.core.disk import listing, replacement, sync, writing
 from h2q.core.errors import CrystalError, MissingModelError, SourceError
 from h2q.core.model_name import OllamaName
 from h2q.core.settings import home
 from h2q.crystal import manifest as crystals
 from h2q.crystal.manifest import read_manifest
 from h2q.crystal.stamp import NAME as STAMP
-from h2q.crystal.stamp import write_stamp
+from h2q.crystal.stamp import states, write_stamp
 from h2q.crystal.store_blobs import Blobs, link
 from h2q.crystal.store_lock import StoreLock
 from h2q.crystal.store_names import (
@@ -47,7 +46,7 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = (home() if root is None else root).absolute()
         self.blobs = Blobs(self.root)
-        self._lock = StoreLock(self.root / "lock")
+        self.lock = StoreLock(self.root / "lock")
         self._names, self._crystals = self.root / "names", self.root / "crystals"
 
     def models(self) -> list[StoredModel]:
@@ -78,7 +77,7 @@ class Store:
         """
         folder = self._crystals / model.fingerprint
         if not self._linked(folder, model):
-            with self._lock.shared():
+            with self.lock.shared():
                 self._require_whole(model)
                 self._link(folder, model)
         return folder
@@ -89,11 +88,24 @@ class Store:
         """Makes a crystal's folder a model. Every checksum is proven on the way in. move: its
         files are the store's to keep. Raises CrystalError, UsageError.
         """
+        with self.lock.shared():
+            model = self.prepare(crystal, name, details, move)
+            replaced = self.give_name(model)
+        if replaced:
+            self.collect()
+        return model
+
+    def prepare(
+        self, crystal: Path, name: str | OllamaName, details: Details, move: bool = False
+    ) -> StoredModel:
+        """All of `install` but the name: `give_name` comes last. What has no name yet stays while
+        `lock` is shared.
+        """
         wanted = store_name(name) if isinstance(name, str) else name
         stated = read_manifest(crystal)
         shards = {entry.name: entry.sha256 for entry in stated.files}
         there = [file for file in BESIDES if (crystal / file).is_file()]
-        with self._lock.shared():
+        with self.lock.shared():
             files = []
             for file in (crystals.NAME, *shards, *there):
                 path = crystal / file
@@ -102,19 +114,16 @@ class Store:
                 files.append(StoredFile(file, *self.blobs.add(path, shards.get(file), move)))
             model = StoredModel(wanted, tuple(files), facts(stated), details, time.time())
             self._link(self._crystals / model.fingerprint, model)
-            replaced = self._write(model)
-        if replaced:
-            self.collect()
         return model
 
     def rename(self, model: StoredModel, name: str | OllamaName, details: Details) -> StoredModel:
         """The crystal of an installed model under a further name, with other details."""
         wanted = store_name(name) if isinstance(name, str) else name
-        with self._lock.shared():
+        with self.lock.shared():
             self._require_whole(model)
             made = StoredModel(wanted, model.files, model.facts, details, time.time())
             self._link(self._crystals / made.fingerprint, made)
-            replaced = self._write(made)
+            replaced = self.give_name(made)
         if replaced:
             self.collect()
         return made
@@ -138,7 +147,7 @@ class Store:
 
     def collect(self) -> int:
         """Removes what no name refers to; bytes freed, 0 when others are writing."""
-        with self._lock.exclusive() as held:
+        with self.lock.exclusive() as held:
             if not held:
                 return 0
             try:
@@ -146,7 +155,7 @@ class Store:
             except (CrystalError, SourceError):
                 return 0  # what a name that cannot be read refers to is not known to be unused
             crystal_names = {model.fingerprint for model in known}
-            for folder in self._listed(self._crystals):
+            for folder in listing(self._crystals):
                 if folder.name not in crystal_names:
                     shutil.rmtree(folder, ignore_errors=True)
             freed = self.blobs.collect({file.sha256 for m in known for file in m.files})
@@ -159,7 +168,7 @@ class Store:
     def check(self) -> list[str]:
         """Reads and hashes everything; sentences about what was damaged and set aside."""
         told = []
-        with self._lock.shared():
+        with self.lock.shared():
             for digest in self.blobs.digests():
                 if self.blobs.damaged(digest):
                     self.blobs.set_aside(self.blobs.path(digest), "A stored file is damaged.")
@@ -174,16 +183,8 @@ class Store:
     def _paths(self) -> list[Path]:
         level = [self._names]
         for _ in range(4):
-            level = [item for folder in level for item in self._listed(folder)]
+            level = [item for folder in level for item in listing(folder)]
         return [path for path in level if path.is_file() and not path.name.startswith(".")]
-
-    @staticmethod
-    def _listed(folder: Path) -> list[Path]:
-        try:
-            with os.scandir(folder) as items:
-                return sorted(Path(item.path) for item in items)
-        except OSError:
-            return []
 
     def place(self, name: OllamaName) -> Path | None:
         """The manifest of a name as it is written, else in another case."""
@@ -195,7 +196,7 @@ class Store:
             level = [
                 item
                 for folder in level
-                for item in self._listed(folder)
+                for item in listing(folder)
                 if item.name.lower() == part.lower()
             ]
         return next((path for path in level if path.is_file()), None)
@@ -213,7 +214,7 @@ class Store:
             raise
         except CrystalError:
             pass
-        with self._lock.shared():  # now nobody is removing what we are looking at
+        with self.lock.shared():  # now nobody is removing what we are looking at
             if not path.is_file():
                 raise MissingModelError(f"There is no model {name}.", fix="See `h2q ls`.")
             try:
@@ -271,7 +272,7 @@ class Store:
                 for file in model.files:
                     link(self.blobs.path(file.sha256), fresh / file.name)
                 shards = [f.name for f in model.files if f.name.endswith(".safetensors")]
-                write_stamp(fresh, [fresh / shard for shard in shards])
+                write_stamp(fresh, states([fresh / shard for shard in shards]))
                 sync(fresh)
                 if folder.exists():
                     (folder / STAMP).unlink(missing_ok=True)
@@ -285,8 +286,8 @@ class Store:
                 shutil.rmtree(fresh, ignore_errors=True)
                 shutil.rmtree(fresh.with_name(fresh.name + ".old"), ignore_errors=True)
 
-    def _write(self, model: StoredModel) -> bool:
-        """The name's manifest in one step; whether it took the place of another."""
+    def give_name(self, model: StoredModel) -> bool:
+        """In one step; whether it took the place of another, which `collect` removes."""
         place = self.place(model.name) or self._names.joinpath(*model.name.parts)
         data, there = model.to_bytes(), place.exists()
         with (

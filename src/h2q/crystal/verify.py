@@ -15,7 +15,7 @@ from h2q.core.errors import CrystalError, H2QError
 from h2q.core.safetensors_header import read_json
 from h2q.crystal.manifest import Manifest, read_manifest, shard_name
 from h2q.crystal.reader import DAMAGED, Crystal
-from h2q.crystal.stamp import write_stamp
+from h2q.crystal.stamp import states, write_stamp
 
 CERTIFICATE_LIMIT = 64 << 20
 TOKENIZER_LIMIT = 256 << 20
@@ -47,11 +47,13 @@ def verify_crystal(path: Path) -> list[Check]:
         return checks
     manifest = read_manifest(path)
     crystal = Crystal(path, manifest)
+    present = [path / file.name for file in manifest.files if (path / file.name).is_file()]
+    before = states(present)
     for index in range(len(manifest.files)):
         check(f"{shard_name(index)}: checksum", lambda i=index: _checksum(path, manifest, i))  # type: ignore[misc]
         check(f"{shard_name(index)}: header", lambda i=index: crystal.entries(i))  # type: ignore[misc]
     if all(result.ok for result in checks):
-        write_stamp(path, [path / file.name for file in manifest.files])
+        write_stamp(path, before)
     check("planes", lambda: _planes(crystal))
     check("norms", lambda: _norms(crystal))
     check("nothing besides", lambda: _names(crystal))

@@ -24,7 +24,7 @@ from h2q.core.specs import ModelSpec
 from h2q.crystal.exchange import exchange
 from h2q.crystal.manifest import NAME, FileEntry, Manifest, shard_name
 from h2q.crystal.shards import NamedArray, padded_floats, plane_arrays, write_shard
-from h2q.crystal.stamp import write_stamp
+from h2q.crystal.stamp import states, write_stamp
 from h2q.crystal.template import NAME as TEMPLATE
 from h2q.crystal.template import template_bytes
 
@@ -133,7 +133,7 @@ class CrystalWriter:
                 ),
             )
             (self._folder / NAME).write_bytes(manifest.to_bytes())
-            write_stamp(self._folder, files)
+            write_stamp(self._folder, states(files))
         return self._folder
 
     def commit(self) -> None:

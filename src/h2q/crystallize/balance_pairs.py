@@ -55,7 +55,7 @@ class MixturePairs:
         if found.ndim != 2:  # what corrects the router's choice
             return found
         owner, matrix = name.removesuffix(".weight").rsplit(".", 1)
-        if owner == self.room:  # the router
+        if owner == self.room:  # the router, the gate of the shared expert
             return found * self._behind()
         names = self._names(owner)
         if matrix == names.down:
@@ -70,7 +70,7 @@ class MixturePairs:
         for expert in range(self.experts.num_experts):
             yield f"{self.room}.experts.{expert}"
         if self.experts.n_shared_experts:
-            yield f"{self.room}.shared_experts"
+            yield f"{self.room}.{self.names.shared}"
 
     def _behind(self) -> FloatArray:
         """What columns of all that read the norm are multiplied by, and its gain divided."""

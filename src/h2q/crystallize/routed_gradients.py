@@ -28,7 +28,11 @@ def mixture_back(mixture: Mixture, x: FloatArray, grad: FloatArray, heard: Heard
         out[rows] += gated_back(mlp, mine, weights[:, None] * grad[rows], heard)
     out += router_back(mixture.router, x, choice, at_weights)
     if mixture.shared is not None:
-        out += gated_back(mixture.shared, x, grad, heard)
+        share = mixture.share(x)
+        out += gated_back(mixture.shared, x, share * grad, heard)
+        if mixture.shared_gate is not None:
+            at_share = np.sum(grad * mixture.shared(x, Apply()), axis=-1, keepdims=True)
+            out += (at_share * share * (1 - share)) * mixture.shared_gate
     return out
 
 

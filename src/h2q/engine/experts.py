@@ -111,18 +111,28 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A router, its experts, and an MLP that all tokens share, or None."""
+    """A router, its experts, and an MLP that all tokens share, or None. shared_gate: float32 (1,
+    width), what decides how much that MLP's answer counts (Qwen2-MoE), or None: all of it.
+    """
 
     name: str
     router: Router
     experts: Experts
     shared: GatedMLP | None
+    shared_gate: FloatArray | None = None
 
     def __call__(self, x: FloatArray, apply: Apply) -> FloatArray:
         """float32 (T, width) to the same."""
         apply.show(f"{self.name}.in", x)
         out = self.experts(x, self.router(x), apply)
-        return out if self.shared is None else out + self.shared(x, apply)
+        return out if self.shared is None else out + self.share(x) * self.shared(x, apply)
+
+    def share(self, x: FloatArray) -> FloatArray:
+        """What the shared MLP's answer is multiplied by: float32 (T, 1), or one."""
+        if self.shared_gate is None:
+            return np.ones((1, 1), np.float32)
+        logits = kernels.matmul_dense(x, self.shared_gate).astype(np.float64)
+        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
 
     def matrices(self) -> list[Matrices]:
         """All that may be exchanged."""

@@ -225,8 +225,10 @@ def _mlp(spec: ModelSpec, weights: Weights, index: int) -> GatedMLP | Mixture:
     router = Router(experts, gate, weights.raw(correction_name(room)) if corrected else None)
     count = range(experts.num_experts)
     mlps = [_gated(spec, weights, f"{room}.experts.{expert}", names) for expert in count]
-    shared = _gated(spec, weights, f"{room}.shared_experts") if experts.n_shared_experts else None
-    return Mixture(room, router, weights.experts(mlps), shared)
+    shared = _gated(spec, weights, f"{room}.{names.shared}") if experts.n_shared_experts else None
+    weight = f"{room}.{names.shared_gate}.weight"
+    shared_gate = weights.raw(weight) if shared and names.shared_gate else None
+    return Mixture(room, router, weights.experts(mlps), shared, shared_gate)
 
 
 def _gated(spec: ModelSpec, weights: Weights, name: str, names: ExpertNames = PLAIN) -> GatedMLP:

@@ -15,6 +15,8 @@ from h2q.crystal.store_names import StoredModel, store_name
 from h2q.crystal.template import MAX_BYTES
 from h2q.crystal.template import NAME as TEMPLATE
 
+MOST_KNOWN = 1000
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -62,6 +64,8 @@ class Shelf:
             return known[1]
         made = self._made(self.store.find(name))
         with self._lock:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             self._known[path] = (state, made)
         return made
 

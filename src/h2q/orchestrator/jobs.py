@@ -11,6 +11,8 @@ from h2q.core.errors import H2QError
 from h2q.crystallize.options import Options
 from h2q.orchestrator.house import Recipe, WorkEvent
 
+SOURCES = "sources"  # in the store: what crystals are grown from, while it is needed
+
 
 @dataclass(frozen=True)
 class Job:
@@ -68,7 +70,13 @@ def read_line(data: bytes) -> Line:
 
 
 def fault_of(error: H2QError) -> Fault:
-    return Fault(type(error).__name__, error.what, error.where, error.fix)
+    """By the nearest class that every process knows."""
+    kinds = (kind.__name__ for kind in type(error).__mro__ if _is_known(kind))
+    return Fault(next(kinds), error.what, error.where, error.fix)
+
+
+def _is_known(kind: type) -> bool:
+    return getattr(errors, kind.__name__, None) is kind
 
 
 def error_of(fault: Fault) -> H2QError:

@@ -11,6 +11,7 @@ INTERPRETER = 112 << 20  # of a worker's process before its model is there; more
 SHARE = 4  # the cache takes at most the fourth part of the budget
 FEW = 2048  # positions that a cache has even where that is more
 CONTEXTS = 4  # in full, that the cache holds where it can
+EASILY = 8  # up to this part of the share, the cache holds the contexts of all streams
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def need_of(order: Order, budget: int) -> Need:
     limit = spec.max_position_embeddings
     context = order.context
     if context is None:
-        fits = budget // SHARE // page * PAGE
-        context = min(limit * CONTEXTS, max(fits, min(limit, FEW)))
+        fits = max(budget // SHARE // page * PAGE, min(limit, FEW))
+        context = max(min(limit * CONTEXTS, fits), min(limit * order.streams, fits // EASILY))
     groups = len(crystal.rank) if order.groups is None else order.groups
     begin, voices = INTERPRETER + LATER, 1 + order.draft
     most = begin + shard_bytes(crystal, groups) + -(-context // PAGE) * page

@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from h2q.core.cards import ModelCard, RunningModel
 from h2q.core.errors import MissingModelError, ResourceError
 from h2q.crystal.store import Store
 from h2q.orchestrator.house import Lease, Recipe, WorkEvent
 from h2q.orchestrator.installed import Installed, Shelf
+from h2q.orchestrator.jobs import SOURCES
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.resident import Resident
 from h2q.orchestrator.residents import Maker, Residents
@@ -20,7 +22,9 @@ from h2q.orchestrator.uploads import Uploads
 from h2q.orchestrator.works import Access, Works
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
-SOURCES = "sources"  # in the store: what crystals are grown from, while it is needed
+if TYPE_CHECKING:
+    from h2q.runtime.child import Spares
+
 PATIENCE = 10.0  # seconds that answers of a deleted model may take to end
 
 
@@ -28,14 +32,14 @@ class ResourceOrchestrator:
     """The `Orchestrator` that servers drive: installed models of a store, and workers for those
     that are asked for.
 
-    make: a new worker that was not started. root: the store's folder, H2Q_HOME unless given.
-    access: what pulling and creating may reach. Everything that is `async` belongs to one asyncio
-    loop; the rest may be called from any thread.
+    make: a new worker that was not started; without it processes, one of them kept ready. root:
+    the store's folder, H2Q_HOME unless given. access: what pulling and creating may reach.
+    Everything that is `async` belongs to one asyncio loop; the rest may be called from any thread.
     """
 
     def __init__(
         self,
-        make: Maker,
+        make: Maker | None = None,
         manner: Manner | None = None,
         root: Path | None = None,
         access: Access | None = None,
@@ -43,7 +47,8 @@ class ResourceOrchestrator:
         self.store = Store(root)
         self.works = Works(self.store, access or Access())
         self.shelf = Shelf(self.store)
-        self.residents = Residents(make, manner or Manner())
+        self._spares: Spares | None = None
+        self.residents = Residents(make or self._process, manner or Manner())
         self.uploads = Uploads(self.store.root / SOURCES)
 
     @asynccontextmanager
@@ -133,6 +138,16 @@ class ResourceOrchestrator:
     async def close(self, drain: float) -> None:
         """See `Orchestrator`."""
         await self.residents.close(drain)
+        if self._spares is not None:
+            await self._spares.close()
+
+    async def _process(self) -> Worker:
+        from h2q.runtime.child import Spares
+        from h2q.runtime.remote import ProcessWorker
+
+        if self._spares is None:
+            self._spares = Spares()
+        return ProcessWorker(self._spares)
 
     def _folder(self, model: Installed) -> str:
         return str(self.store.folder(model.stored))

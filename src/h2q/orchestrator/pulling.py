@@ -20,7 +20,7 @@ from h2q.crystal.store_names import Details, StoredModel, store_name
 from h2q.crystallize.options import Options
 from h2q.orchestrator.details import capabilities, from_ollama, with_recipe
 from h2q.orchestrator.house import Recipe
-from h2q.orchestrator.jobs import Job
+from h2q.orchestrator.jobs import SOURCES, Job
 from h2q.orchestrator.making import Teller
 from h2q.sources.fingerprint import fingerprint
 from h2q.sources.gguf_file import GGUFSource
@@ -30,7 +30,7 @@ from h2q.sources.precision import precision
 from h2q.sources.source import Source
 from h2q.sources.source_files import WEEK, alone, blob_path, drop, held, sweep
 
-SOURCES, GROWING = "sources", "growing"
+GROWING = "growing"
 HUB, OLLAMA = "hf:", "ollama:"
 READ = (".json", ".safetensors", ".jinja")  # of uploaded files; no source reads others
 # Bits per weight, all in, of what Ollama's words for sizes mean.
@@ -85,16 +85,15 @@ class _Maker:
             drop(self.sources, blob)
 
     def _hub(self) -> None:
-        from h2q.core.errors import NetworkError
         from h2q.sources.hub import fetch
         from h2q.sources.hub_listing import parse_remote, read_listing
         from h2q.sources.hub_wire import default_hub
 
         self.teller.say("pulling manifest")
         text = self.job.source.removeprefix(HUB)
-        with contextlib.suppress(NetworkError):  # fetch looks into the cache then, or says so
-            if self._is_there(read_listing(default_hub(), parse_remote(text)).commit):
-                return
+        name = parse_remote(text)
+        if self._installed() and self._is_there(read_listing(default_hub(), name).commit):
+            return
         folder = fetch(text, self.teller.heard)
         self._finish(Found(HFDirectory(folder), folder.name, Details()))
 
@@ -166,15 +165,18 @@ class _Maker:
             yield Found(HFDirectory(folder), told, Details(), tuple(d for _, d in blobs))
         shutil.rmtree(folder, ignore_errors=True)
 
+    def _installed(self) -> StoredModel | None:
+        try:
+            return self.store.find(self.name)
+        except (MissingModelError, CrystalError):
+            return None
+
     def _is_there(self, digest: str) -> bool:
         """Whether the name means this very source already, and nothing is said on top."""
         if replace(self.job.recipe, base="", options={}) != Recipe():
             return False
-        try:
-            found = self.store.find(self.name)
-        except (MissingModelError, CrystalError):
-            return False
-        if found.details.origin.get("digest") != digest:
+        found = self._installed()
+        if found is None or found.details.origin.get("digest") != digest:
             return False
         self._existing(found)
         if growth := found.details.origin.get("growth"):  # it was killed before it tidied up

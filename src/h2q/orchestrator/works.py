@@ -11,12 +11,14 @@ from pathlib import Path
 from h2q.core.errors import CrystalError, MissingModelError, UsageError
 from h2q.core.model_name import OllamaName
 from h2q.crystal.store import Store
+from h2q.crystal.store_blobs import plain_digest
 from h2q.crystal.store_names import StoredModel, store_name
 from h2q.crystallize.options import Options
 from h2q.orchestrator.child import work
 from h2q.orchestrator.details import with_recipe
 from h2q.orchestrator.house import Recipe, WorkEvent
-from h2q.orchestrator.jobs import Job
+from h2q.orchestrator.jobs import SOURCES, Job
+from h2q.sources.source_files import blob_path
 
 PLAIN, SAFE = "http://", "https://"
 
@@ -54,6 +56,9 @@ class Works:
         target = store_name(name)
         if not recipe.base and not recipe.files:
             raise UsageError("neither 'from' or 'files' was specified")
+        for file, digest in recipe.files:
+            if not blob_path(self.store.root / SOURCES, plain_digest(digest.lower())).is_file():
+                raise UsageError(f"The blob of {file[:80]} was not uploaded.", where="files")
         found = None if recipe.files else await asyncio.to_thread(self._installed, recipe.base)
         if found is not None:
             async with aclosing(self._renamed(found, target, recipe)) as steps:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from h2q.runtime.child import Spares
     from h2q.runtime.hot_start import HotStartManager
     from h2q.runtime.local import LocalWorker
+    from h2q.runtime.pool import MemoryPool
     from h2q.runtime.remote import ProcessWorker
     from h2q.runtime.service import Service
     from h2q.runtime.worker import Control, Order, Worker, WorkerState
@@ -20,6 +21,7 @@ __all__ = [
     "Control",
     "HotStartManager",
     "LocalWorker",
+    "MemoryPool",
     "Order",
     "ProcessWorker",
     "Service",
@@ -32,6 +34,7 @@ _HOMES = {
     "Control": "worker",
     "HotStartManager": "hot_start",
     "LocalWorker": "local",
+    "MemoryPool": "pool",
     "Order": "worker",
     "ProcessWorker": "remote",
     "Service": "service",

@@ -34,7 +34,7 @@ class Opening:
         self.asked = self.order = order
         path = Path(order.crystal)
         reading = TokenizerReading(path / "tokenizer.json")
-        self.crystal = open_crystal(path)
+        self.crystal = open_crystal(path, later=True)
         self.crystal.require(0)
         self.fingerprint = fingerprint(self.crystal)
         self.memory = MemoryPool(order.memory)

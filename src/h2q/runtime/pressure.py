@@ -1,13 +1,15 @@
 """How short memory is: 0 not at all, 1 nothing more should come in, 2 a plane should go, 3 all that
 can go should.
 
-What counts is the promise (the resident set of this process) and what the machine has left, of
-which a container's limit is a part where there is one.
+What counts is the promise (the resident set of this process) and what the machine has left.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from h2q.core.paging import trim
@@ -17,6 +19,7 @@ MARGINS = ((3, 1 << 20), (2, 4 << 20), (1, 8 << 20))  # level from so many bytes
 SHARES = ((3, 0.01), (2, 0.02), (1, 0.04))  # level below such a part of the machine's memory
 RECOVERY = 5.0  # seconds without pressure before anything comes back
 INTERVAL = 0.02  # seconds between two looks
+WATCH = 0.25  # seconds between two looks while nothing is computed
 _MEMORY = Path("/proc/meminfo")
 
 
@@ -63,3 +66,19 @@ def machine_level() -> int:
     fields = dict(line.split(":", 1) for line in text.splitlines())
     total, left = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
     return next((level for level, share in SHARES if left < share * total), 0)
+
+
+def watch(called: weakref.WeakMethod[Callable[[], None]], ended: threading.Event) -> None:
+    """Call a method now and then, as long as its object lives, from a thread of its own: somebody
+    must look while nothing is computed.
+    """
+
+    def run() -> None:
+        while not ended.wait(WATCH):
+            method = called()
+            if method is None:
+                return
+            method()
+            del method
+
+    threading.Thread(target=run, name="pressure", daemon=True).start()

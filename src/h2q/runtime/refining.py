@@ -7,6 +7,7 @@ takes it up, between two tokens.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -122,6 +123,7 @@ class Refining:
     def _bring(self, group: int) -> None:
         self._crystal.require(group)
         data = self._crystal.mapped(group)
+        digest = hashlib.sha256() if group in self._crystal.unproven else None
         for begin in range(0, data.nbytes, CHUNK):
             if self._unwanted(group):
                 self._release(group)
@@ -129,8 +131,12 @@ class Refining:
             count = min(CHUNK, data.nbytes - begin)
             began = time.monotonic()
             populate(data.ctypes.data + begin, count)
+            if digest is not None:
+                digest.update(data[begin : begin + count].data)
             if self._hurried < group and began - self._spoke < PAUSE:
                 time.sleep(max(0.0, count / RATE - (time.monotonic() - began)))
+        if digest is not None:
+            self._crystal.prove(group, digest.hexdigest())
         for name, _ in self._crystal.rank[group - 1]:
             self._crystal.planes(name, group)  # scales are looked at here, not between two tokens
         with self._news:

@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from h2q.core.errors import H2QError, UsageError
+from h2q.core.errors import H2QError, ResourceError, UsageError
 from h2q.core.events import StageEvent
 from h2q.crystal import crystal_bytes
 from h2q.engine.arriving import ArrivingModel, arrivals
@@ -27,9 +27,10 @@ from h2q.engine.drafts import Drafter
 from h2q.engine.load import exchange, load_crystal
 from h2q.engine.model import Model
 from h2q.runtime.opening import Opening
-from h2q.runtime.pressure import Pressure
+from h2q.runtime.pressure import Pressure, watch
 from h2q.runtime.read_ahead import ReadAhead
 from h2q.runtime.refining import Refining
+from h2q.runtime.worker import ENDED
 
 SMALL = 32 << 20  # bytes that are read in less time than a token takes: no stages for them
 
@@ -60,6 +61,7 @@ class Staged:
         self._refining = Refining(crystal, self._most, weakref.WeakMethod(self._came))
         self._read = ReadAhead(crystal.mapped(0))
         self._spoke = self._full = False
+        self._ended = threading.Event()
         self._note("map")
         first, layers, tail = arrivals(crystal)
         self._read.wait(first)
@@ -71,6 +73,7 @@ class Staged:
         )
         self._binding.start()
         self.drafter: Drafter | None = None
+        watch(weakref.WeakMethod(self._watch), self._ended)
         try:
             if self.order.draft:
                 self._binding.join()
@@ -150,6 +153,7 @@ class Staged:
             self._note("first token")
 
     def close(self) -> None:
+        self._ended.set()
         self._read.close()
         self._binding.join()
         self._refining.close()
@@ -184,6 +188,8 @@ class Staged:
         try:
             for index, end in enumerate(layers):
                 self._read.wait(end)
+                if self._ended.is_set():
+                    raise ResourceError(ENDED)
                 model.bind_layer(index)
                 if index == 0:
                     self._note("first layer")
@@ -209,6 +215,12 @@ class Staged:
         if groups == self._most and not self._full:
             self._full = True
             self._note("full quality")
+
+    def _watch(self) -> None:
+        """Have a model that rests give up planes, or take them back."""
+        shed = self._guard.look() >= 2 and self._refining.ready > (self._pin or 0)
+        if shed or (not self._guard.level and self._allowed < self._most):
+            self._came()
 
     def _came(self) -> None:
         if self.wake is not None:

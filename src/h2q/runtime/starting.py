@@ -28,5 +28,6 @@ def start(order: Order, pin: int | None = None, small: int = SMALL) -> Started:
             fix="Pin fewer, or give the model more memory.",
         )
     if isinstance(made, ExpertPlan):
+        opening.crystal.prove_first(1 + made.groups)  # all of it is used at once
         return Mixed(opening, made, pin)
     return Streamed(opening) if made.streamed else Staged(opening, pin, small)

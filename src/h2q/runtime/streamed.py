@@ -42,7 +42,8 @@ class Streamed:
         self.warning = (
             f"The base planes do not fit {format_bytes(self.budget)}: layers are read from the "
             f"disk for every token, {format_bytes(self.bytes_per_token)} each time. It reads "
-            f"{format_bytes(speed)}/s: expect {self.expected:.2g} tokens/s at most."
+            f"{format_bytes(speed)}/s: expect {self.expected:.2g} tokens/s, more where the system "
+            "keeps the file in its cache."
         )
         size = max(part.size for part in parts)
         room = opening.memory.arena("planes", SLOTS * (size + 64))

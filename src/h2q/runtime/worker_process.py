@@ -200,6 +200,7 @@ def serve(line: socket.socket) -> None:
 
 def prepare() -> None:
     """Import what is otherwise imported beside the loading of a model, or with the first ask."""
+    import numpy.random  # noqa: F401
 
     import h2q.text.template
     import h2q.text.tokenizer  # noqa: F401

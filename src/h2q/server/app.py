@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from h2q.server.dialect import Dialect, load
 from h2q.server.gate import Gate
 from h2q.server.health import House
+from h2q.server.history import History
 from h2q.server.limits import MAX_PATH, ServerSettings
 from h2q.server.log import Log
 from h2q.server.manners import HostCheck, Keys, Origins
@@ -43,6 +44,7 @@ class App:
         self.house, self.settings, self.log = house, settings, log or Log()
         self.bridge = bridge
         self.metrics, self.gate = Metrics(), Gate(settings.limits)
+        self.history, self.began = History(), clock()
         self.dialects = (House(), *dialects)
         self.router = Router(self.dialects)
         guarded = Keys(self._answer, settings.keys, self._is_open, self._refuse)

@@ -5,7 +5,6 @@ depth and count. Nobody asks what content type they claim to be.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,7 +18,6 @@ from h2q.server.refusal import Gone, Refusal
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 CLOSE = ((b"connection", b"close"),)
-LINGER_SECONDS = 1.0
 MISSING = "missing request body"
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -33,13 +31,12 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limits: Li
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Refusal(415, "packed request bodies are not accepted", headers=CLOSE)
     pieces, size = list[bytes](), 0
-    await _check_length(receive, headers, limits.body)
+    _check_length(headers, limits.body)
     try:
         async with _deadline(limits.body_seconds):
             async for piece in _pieces(receive):
                 size += len(piece)
                 if size > limits.body:
-                    await _let_finish(receive)
                     raise _too_large(limits.body)
                 pieces.append(piece)
     except asyncio.TimeoutError:
@@ -55,7 +52,7 @@ async def upload(
     """A body piece by piece, of any size up to the limit of uploads; it may be slow but not pause
     for long.
     """
-    await _check_length(receive, headers, limits.upload)
+    _check_length(headers, limits.upload)
     size, pieces = 0, _pieces(receive)
     while True:
         try:
@@ -66,7 +63,6 @@ async def upload(
             raise Refusal(408, "the upload paused for too long", headers=CLOSE) from None
         size += len(piece)
         if size > limits.upload:
-            await _let_finish(receive)
             raise _too_large(limits.upload)
         yield piece
 
@@ -131,19 +127,10 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(413, f"the request body is larger than {limit} bytes", headers=CLOSE)
 
 
-async def _check_length(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> None:
+def _check_length(headers: Mapping[bytes, bytes], limit: int) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:20]) > limit:
-        await _let_finish(receive)
         raise _too_large(limit)
-
-
-async def _let_finish(receive: Receive) -> None:
-    """Read on for a moment: who is cut off while sending never sees the answer."""
-    with contextlib.suppress(asyncio.TimeoutError):
-        async with _deadline(LINGER_SECONDS):
-            async for _ in _pieces(receive):
-                pass
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ STATUS_SECONDS = 1.0  # a worker that is busy longer is left out
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 HERE = "h2q.server.health:"
 PAGES = "h2q.server.documents:"
+UI = "h2q.server.ui.pages:page"
 TOLD = "h2q.server.health_told:"
 
 
@@ -60,6 +61,23 @@ class House:
                 "This interface.",
                 gives=TOLD + "Interface",
             ),
+            Route(
+                "GET",
+                "/api/h2q/state",
+                "h2q.server.looking:state",
+                "Models, memory, queue and speed.",
+                gives="h2q.server.looking_told:HouseState",
+            ),
+            Route(
+                "POST",
+                "/api/h2q/control",
+                "h2q.server.looking:control",
+                "Load, unload, pin, refine or drop.",
+                "h2q.server.looking_told:ControlRequest",
+                "h2q.server.looking_told:Controlled",
+            ),
+            Route("GET", "/ui", UI, "The dashboard.", text="text/html", open=True),
+            Route("GET", "/ui/{asset}", UI, "Its files.", text="text/plain", open=True),
             Route("GET", "/docs", PAGES + "page", "This interface, to read.", text="text/html"),
         )
 
@@ -94,9 +112,11 @@ async def states_of(request: Request, names: Sequence[str]) -> dict[str, WorkerS
     async def ask(name: str) -> WorkerState | None:
         try:
             status = request.house.control(name, Control("status"))
-            return await asyncio.wait_for(status, STATUS_SECONDS)
+            state = await asyncio.wait_for(status, STATUS_SECONDS)
         except (H2QError, asyncio.TimeoutError):
             return None
+        request.app.metrics.saw(name, state)
+        return state
 
     states = await asyncio.gather(*(ask(name) for name in names))
     return {name: state for name, state in zip(names, states, strict=True) if state is not None}

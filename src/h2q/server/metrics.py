@@ -9,12 +9,17 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from h2q.core.events import TokenEvent
+
+if TYPE_CHECKING:
+    from h2q.runtime.worker import WorkerState
 
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 INTER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1)
 WHOLE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 300, 600)
+PHASES = ("map", "first_layer", "first_token", "full_quality")  # of a cold start
 clock = time.perf_counter
 
 
@@ -37,6 +42,7 @@ class Series:
     running: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
+    said: int = 0  # tokens, those of answers under way as well
     finished: Counter[str] = field(default_factory=Counter)
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN))
     inter_token: Histogram = field(default_factory=lambda: Histogram(INTER_TOKEN))
@@ -62,9 +68,22 @@ class Metrics:
 
     def __init__(self) -> None:
         self.models: dict[str, Series] = {}
+        self._seen: dict[str, tuple[int, set[str]]] = {}  # of each model: process, phases counted
 
     def of(self, model: str) -> Series:
         return self.models.setdefault(model, Series())
+
+    def saw(self, model: str, state: WorkerState) -> None:
+        """Count each phase of a worker's start once, when it is first told of."""
+        process, counted = self._seen.get(model, (0, set[str]()))
+        if process != state.process:
+            counted = set[str]()
+            self._seen[model] = state.process, counted
+        for event in state.timeline:
+            phase = event.stage.replace(" ", "_")
+            if phase in PHASES and phase not in counted:
+                counted.add(phase)
+                self.of(model).started({phase: event.seconds})
 
 
 KEPT_FIRST_TOKENS = 64  # of each model, for the dashboard
@@ -102,6 +121,7 @@ class Meter:
             del series.last_first_tokens[:-KEPT_FIRST_TOKENS]
         self._last = now
         self.tokens += 1
+        series.said += 1
 
     def end(self, event: TokenEvent) -> None:
         """The answer's last event."""

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from h2q.server.limits import MAX_HEADER_BYTES, Limits
+
+LINGER_SECONDS = 1.0
+
+
+class Lingering:
+    """A socket that, when it is closed amid a request, says no more but reads on for a moment: who
+    is cut off while sending never sees the answer.
+    """
+
+    def __init__(
+        self, socket: Any, loop: asyncio.AbstractEventLoop, amid: Callable[[], bool]
+    ) -> None:
+        self._socket, self._loop, self._amid = socket, loop, amid
+        self._closing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def is_closing(self) -> bool:
+        return self._closing or bool(self._socket.is_closing())
+
+    def close(self) -> None:
+        if self.is_closing():
+            return
+        self._closing = True
+        if not self._amid():
+            self._socket.close()
+            return
+        self._socket.write_eof()
+        self._loop.call_later(LINGER_SECONDS, self._socket.close)
 
 
 def protocol(limits: Limits) -> type[HttpToolsProtocol]:
@@ -21,6 +52,9 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.transport = Lingering(  # type: ignore[assignment]
+                transport, self.loop, self._amid_request
+            )
             if len(self.connections) > limits.connections:
                 transport.abort()
                 return
@@ -47,6 +81,9 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
             self._stop_timer()
             self._head = -1
             super().on_headers_complete()
+
+        def _amid_request(self) -> bool:
+            return self.cycle is not None and self.cycle.more_body
 
         def _await_head(self) -> None:
             self._timer = self.loop.call_later(

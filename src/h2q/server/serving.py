@@ -79,6 +79,16 @@ class Serving(uvicorn.Server):
         )
         self._app = app
         self._ending: asyncio.Task[None] | None = None
+        self._history: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._history = asyncio.ensure_future(self._app.history.keep(self._app))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._history is not None:
+            self._history.cancel()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

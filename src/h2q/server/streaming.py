@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from h2q.core.asks import Ask
-from h2q.core.errors import ResourceError
+from h2q.core.errors import BusyError, ResourceError
 from h2q.core.events import Part, TokenEvent, Usage
 from h2q.server.connected import Pen, while_connected
 from h2q.server.metrics import Meter
@@ -134,20 +134,33 @@ async def answering(
     """The leased model and its counted events; closed in order whatever happens."""
     card = request.house.card(question.model)
     request.model = card.name
-    meter = Meter(request.app.metrics.of(card.name), request.arrived)
-    with request.app.gate.enter(request.client) as place, meter:
-        async with request.house.lease(question.model, question.keep_alive) as lease:
-            meter.leased()
-            source = lease.worker.generate(question.ask)
-            try:
-                yield lease, _counted(source, meter, place)
-            except BaseException as error:
-                if not isinstance(error, Exception):  # cancelled: nobody is left to answer
-                    meter.gone()
-                raise
-            finally:
-                if close := getattr(source, "aclose", None):
-                    await close()
+    series, leased = request.app.metrics.of(card.name), False
+    meter = Meter(series, request.arrived)
+    try:
+        with request.app.gate.enter(request.client) as place, meter:
+            async with request.house.lease(question.model, question.keep_alive) as lease:
+                leased = True
+                meter.leased()
+                async with _closing(lease.worker.generate(question.ask), meter) as source:
+                    yield lease, _counted(source, meter, place)
+    except (BusyError, ResourceError, Refusal):
+        series.refused += not leased
+        raise
+
+
+@asynccontextmanager
+async def _closing(
+    source: AsyncIterator[TokenEvent], meter: Meter
+) -> AsyncIterator[AsyncIterator[TokenEvent]]:
+    try:
+        yield source
+    except BaseException as error:
+        if not isinstance(error, Exception):  # cancelled: nobody is left to answer
+            meter.gone()
+        raise
+    finally:
+        if close := getattr(source, "aclose", None):
+            await close()
 
 
 async def _counted(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from h2q.core.errors import SourceError
@@ -40,6 +41,18 @@ def qwen3_moe(config: Config) -> ExpertSpec:
         **{name: config[name] for name in sizes},
         mlp_only_layers=tuple(i for i in layers if i in listed or (i + 1) % step),
     )
+
+
+def qwen2_moe(config: Config) -> ExpertSpec:
+    """As qwen3_moe, and one shared expert as wide as some of the others."""
+    spec = qwen3_moe({"norm_topk_prob": False, **config})
+    width = _count(config, "shared_expert_intermediate_size", 0, low=1)
+    if width % spec.moe_intermediate_size:
+        raise SourceError(
+            f"The shared expert is {width} wide, which is not a multiple of the others' "
+            f"{spec.moe_intermediate_size}."
+        )
+    return replace(spec, n_shared_experts=width // spec.moe_intermediate_size)
 
 
 def expanded(config: Config) -> Config:

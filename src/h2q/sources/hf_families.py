@@ -11,7 +11,7 @@ from typing import Any
 
 from h2q.core.errors import SourceError
 from h2q.core.specs import FULL, SLIDING
-from h2q.sources.hf_experts import COUNTS, deepseek, expanded, mixtral, qwen3_moe
+from h2q.sources.hf_experts import COUNTS, deepseek, expanded, mixtral, qwen2_moe, qwen3_moe
 
 Config = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -208,6 +208,10 @@ def _mixtral(config: Config) -> Fields:
     return {"sliding_window": config.get("sliding_window") or 0, "experts": mixtral(config)}
 
 
+def _qwen2_moe(config: Config) -> Fields:
+    return {**_qwen2(config), "experts": qwen2_moe(config)}
+
+
 def _qwen3_moe(config: Config) -> Fields:
     return {**_qwen3(config), "mlp_bias": False, "experts": qwen3_moe(config)}
 
@@ -256,6 +260,12 @@ FAMILIES = {
     ),
     "granite": Family("granite", _granite, (*BIASES, *MULTIPLIERS)),
     "mixtral": Family("mixtral", _mixtral, (*COUNTS, "sliding_window"), theta=1e6),
+    "qwen2_moe": Family(
+        "qwen2_moe",
+        _qwen2_moe,
+        (*COUNTS, "sliding_window"),
+        {"max_position_embeddings": 32_768},
+    ),
     "qwen3_moe": Family(
         "qwen3_moe",
         _qwen3_moe,
