@@ -20,7 +20,7 @@ WINDOW = 0.1  # of the time: memory is the median over so much
 @dataclass
 class Client:
     """One of the crowd: tokens it got in whole answers, how many these were, and the speed of each
-    that began after warming up, tokens/s.
+    that began after warming up and was not short, tokens/s.
     """
 
     tokens: int = 0
@@ -111,6 +111,7 @@ async def _crowd(
             wire.request(model, tokens),
             client,
             (warm, until),
+            tokens,
         )
         for i, client in enumerate(everyone)
     ]
@@ -119,8 +120,14 @@ async def _crowd(
 
 
 async def _one(
-    server: Child, wire: Wire, request: bytes, client: Client, times: tuple[float, float]
+    server: Child,
+    wire: Wire,
+    request: bytes,
+    client: Client,
+    times: tuple[float, float],
+    whole: int,
 ) -> None:
+    """Tokens of a `whole` answer are the most it can have."""
     warm, until = times
     while (began := time.perf_counter()) < until and len(client.errors) < 3:
         try:
@@ -131,7 +138,7 @@ async def _one(
         if (now := time.perf_counter()) < until:
             client.tokens += count
             client.answers += 1
-            if began > warm:
+            if began > warm and count >= whole // 2:  # a model may end at once
                 client.speeds.append(count / (now - began))
 
 
