@@ -17,12 +17,13 @@ from h2q.codec.planes import Plane
 from h2q.core.errors import CrystalError, ResourceError
 from h2q.core.mlp_tensors import is_expert
 from h2q.crystal import Crystal, open_crystal
-from h2q.crystal.mapped import AROUND
 from h2q.engine import Model, load_crystal
 from h2q.engine.expert_store import ExpertStore
 from h2q.engine.load import exchange
+from h2q.runtime.expert_budget import other_bytes
 
 POOL = 1 << 20
+AROUND = 64 << 10  # what Linux maps with a page that is touched
 TOKENS = np.random.default_rng(0).integers(3, 2048, (1, 20))
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system tells no resident pages")
 
@@ -86,12 +87,7 @@ def test_what_leaves_gives_its_memory_back(path: Path) -> None:
         gc.collect()  # models of other tests map the same file
         crystal, store = open_crystal(path), ExpertStore(every_byte(path, 0) // share)
         model = load_crystal(crystal, 0, store)
-        most = store.tally().budget + sum(
-            plane.byte_count
-            for name in crystal.manifest.bits
-            if not is_expert(name)
-            for plane in crystal.planes(name, 0)
-        )
+        most = store.tally().budget + other_bytes(crystal, 0)
         most += 2 * AROUND * (1 + crystal.spec.num_hidden_layers)
         assert most < 0.8 * (path / "base.safetensors").stat().st_size
         for at in range(TOKENS.shape[1]):

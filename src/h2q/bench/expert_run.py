@@ -21,7 +21,7 @@ from h2q.core.errors import ResourceError
 from h2q.core.paging import forget_file
 
 PROMPT = "Once upon a time there was a king who had three daughters and a garden. "
-REPEATED = 4
+REPEATED = 2
 BETWEEN = 0.02  # seconds between two looks at the resident set
 
 

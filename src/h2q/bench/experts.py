@@ -34,7 +34,7 @@ TRIAL_POOL = 4 << 20
 WHOLE = "all in memory"
 TOKENIZER = Path(__file__).parents[1] / "assets" / "seed" / "tokenizer.json"
 SKEW = 0.5
-TOKENS, TRIAL_TOKENS = 32, 6
+TOKENS, TRIAL_TOKENS = 24, 6
 # Kind of crystal: bits of its planes, skew of its routers.
 KINDS = {"even": ((2,), 0.0), "skewed": ((2,), SKEW), "1+1 bits": ((1, 1), 0.0)}
 

@@ -100,12 +100,14 @@ def bench(
         "codec": True,
         "kernels": mebibytes >= TRIAL_BELOW,
         "engine": not only and shape != "trial",
-        "experts": not only and shape == DEFAULT_SHAPE,
+        "experts": shape == DEFAULT_SHAPE,  # each kind of crystal is a run of its own
         "serve": seconds >= CROWD_SECONDS,
         "start": not only and shape != "trial",
     }[what]
     other = what in ("engine", "start") and shape != DEFAULT_SHAPE
     name = f"{what}-{shape}" if other else what
+    if what == "experts":
+        name = "-".join([what, *(only or ())]).replace(" ", "-")
     target = _target(f"{name}-{document['machine']['slug']}.json", whole, out)
     if target is not None:
         write_result(target, document)

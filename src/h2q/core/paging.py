@@ -17,6 +17,7 @@ from typing import Any
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ = 22  # Linux 5.14: reads and maps whole ranges in one call
+DONTDUMP = 16
 RANDOM = 1  # reads nothing beside what is touched
 WILLNEED = 3
 DONTNEED = 4  # gives the pages back at once; those of a file can be read again
@@ -55,10 +56,15 @@ def ask(address: int, count: int) -> None:
     _library().madvise(begin, address + count - begin, WILLNEED)
 
 
-def at_random(address: int, count: int) -> None:
-    """Say that what lies beside a page that is touched will not be wanted."""
+def at_random(address: int, count: int, odd: bool) -> None:
+    """Say that what lies beside a page that is touched will not be wanted. Neighbouring ranges take
+    turns to be `odd`: then Linux keeps them apart, and does not map pages of one with those of
+    another (since 6.18 it would map all of what it once read together, up to megabytes).
+    """
     begin = address - address % PAGE
     _library().madvise(begin, address + count - begin, RANDOM)
+    if odd and sys.platform == "linux":
+        _library().madvise(begin, address + count - begin, DONTDUMP)
 
 
 def release(address: int, count: int) -> None:

@@ -15,19 +15,14 @@ import numpy.typing as npt
 
 from h2q.core import paging
 
-AROUND = 64 << 10  # with a page that is touched Linux maps those around it, to such borders
-
 
 @dataclass(frozen=True)
 class Stretch:
-    """Whole pages of a mapped file: `data` from byte `begin` of the file at `path` on, uint8;
-    `around`: those and all that may come into memory with them.
-    """
+    """Whole pages of a mapped file: `data` from byte `begin` of the file at `path` on, uint8."""
 
     path: Path
     begin: int
     data: npt.NDArray[np.uint8]
-    around: npt.NDArray[np.uint8]
 
 
 def stretches(
@@ -43,26 +38,22 @@ def stretches(
             joined[-1][1] = max(joined[-1][1], end)
         else:
             joined.append([begin, end])
-    return [
-        Stretch(
-            path,
-            begin,
-            data[begin:end],
-            data[begin // AROUND * AROUND : -(-end // AROUND) * AROUND],
-        )
-        for begin, end in joined
-    ]
+    return [Stretch(path, begin, data[begin:end]) for begin, end in joined]
 
 
 def byte_count(parts: Sequence[Stretch]) -> int:
-    """Bytes of memory that all of them take at most."""
-    return sum(part.around.nbytes for part in parts)
+    """Bytes of all of them."""
+    return sum(part.data.nbytes for part in parts)
 
 
-def at_random(parts: Iterable[Stretch]) -> None:
-    """See core.paging.at_random."""
+def at_random(parts: Iterable[Stretch], odd: bool) -> None:
+    """See core.paging.at_random. The outermost pages may be a neighbour's too, so they are left
+    as they are: mappings of one page, from which nothing else can be reached.
+    """
     for part in parts:
-        paging.at_random(part.data.ctypes.data, part.data.nbytes)
+        inner = part.data[paging.PAGE : -paging.PAGE]
+        if len(inner):
+            paging.at_random(inner.ctypes.data, inner.nbytes, odd)
 
 
 def ask(parts: Iterable[Stretch]) -> None:
@@ -79,11 +70,9 @@ def bring(parts: Sequence[Stretch]) -> None:
 
 
 def let_go(parts: Iterable[Stretch]) -> None:
-    """Give the pages back; the system may keep what it read as long as it has room. Pages around
-    that somebody still needs come again when they are touched.
-    """
+    """Give the pages back; the system may keep what it read as long as it has room."""
     for part in parts:
-        paging.release(part.around.ctypes.data, part.around.nbytes)
+        paging.release(part.data.ctypes.data, part.data.nbytes)
 
 
 def forget(parts: Iterable[Stretch]) -> None:

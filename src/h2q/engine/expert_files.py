@@ -68,7 +68,7 @@ class ExpertFiles:
             self.mlps.append((replace(mlp, gate_up=gate_up, down=down), mlp))
             self._pages.append(self._placed(mlp))
             for pages in self._pages[-1]:
-                mapped.at_random(pages)
+                mapped.at_random(pages, len(self._pages) % 2 == 1)
         return range(first, len(self.mlps))
 
     def use(self, groups: int | None) -> None:
@@ -76,7 +76,7 @@ class ExpertFiles:
         self.groups = groups
         for number, (_, mlp) in enumerate(self.mlps):
             self._pages[number] = self._placed(mlp)
-            mapped.at_random(self._pages[number][ABOVE])
+            mapped.at_random(self._pages[number][ABOVE], number % 2 == 0)
             for part in (mlp.gate_up, mlp.down):
                 if isinstance(part, LatePlanes):
                     part.unbind()

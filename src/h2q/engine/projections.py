@@ -19,6 +19,7 @@ from h2q.core.errors import KernelError
 from h2q.geometry.rotation import Rotation
 
 FloatArray = npt.NDArray[np.float32]
+ROWS_AT_ONCE = 256
 Observer = Callable[[str, FloatArray], None]
 FEW_TOKENS, LARGE_MATRIX = 256, 1 << 20
 
@@ -179,8 +180,12 @@ class PlaneMatrix:
         return (self._name,)
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        rows = kernels.gather_rows(self._planes, np.arange(self._planes[0].spec.rows))
-        return kernels.unrotate(rows, self.rotation)
+        spec = self._planes[0].spec
+        whole = np.empty((spec.rows, spec.cols), np.float32)
+        for begin in range(0, spec.rows, ROWS_AT_ONCE):  # no second copy of the whole
+            ids = np.arange(begin, min(begin + ROWS_AT_ONCE, spec.rows))
+            whole[ids] = kernels.unrotate(kernels.gather_rows(self._planes, ids), self.rotation)
+        return whole
 
     def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
         """Other planes, where its name is among them; between two tokens."""

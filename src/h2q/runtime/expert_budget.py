@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from h2q.codec.pages import PAGE
+from h2q.core import paging
 from h2q.core.errors import ResourceError
 from h2q.core.mlp_tensors import is_expert
 from h2q.core.specs import ModelSpec
@@ -102,7 +103,7 @@ def _fitted(crystal: Crystal, order: Order, interpreter: int, groups: int) -> Ex
     spec, limit = crystal.spec, order.context or crystal.spec.max_position_embeddings
     layers = sum(map(crystal.spec.experts.mixed, range(spec.num_hidden_layers)))
     count = layers * crystal.spec.experts.num_experts
-    largest = 2 * (expert_bytes(crystal, groups) // count + 2 * mapped.AROUND)
+    largest = 2 * (expert_bytes(crystal, groups) // count + 2 * paging.PAGE)
     others = other_bytes(crystal, groups) + expanded_bytes(spec) + count * BOOK
     page = page_bytes(spec, order.cache)
     sizes = [(max(STEP_ROWS, order.streams), order.streams)]
