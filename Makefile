@@ -60,7 +60,11 @@ check: setup
 test: setup build/native/.tested
 	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
+# The dashboard's tests want Debian's browser; whoever may, installs it, others skip them.
 test-peers: $(VENV)/.peers
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
+	  echo "without chromium the dashboard is not tested" >&2
 	$(BIN)/python -m pytest tests/peers --override-ini addopts=-q
 
 # Debian's packages for another processor; whoever may, installs them.

@@ -105,6 +105,7 @@ def running(
             ready.append(Running(app, house, listener.getsockname()[1], out, serving))
             begun.set()
             await serving.serve([listener])
+            await house.close(0.0)
             if bridge is not None:
                 await bridge.close()
 

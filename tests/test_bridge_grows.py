@@ -15,8 +15,6 @@ from h2q.bench.scripted import ScriptedHouse
 from h2q.crystallize import Options
 from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.orchestrator.works import Access
-from h2q.runtime.local import LocalWorker
-from h2q.runtime.worker import Worker
 from ollama_stores import Store as OllamaStore
 from other_ollama import LINES, Other, other_ollama
 from pulled import QUICK, weights
@@ -26,13 +24,9 @@ __all__ = ["weights"]
 BODY = {"model": "theirs", "prompt": "Once", "raw": True, "options": {"num_predict": 3}}
 
 
-async def make() -> Worker:
-    return LocalWorker()
-
-
 @contextmanager
 def bridged(home: Path, options: Options) -> Iterator[tuple[Running, Other]]:
-    house = ResourceOrchestrator(make, root=home, access=Access(nice=0, options=options))
+    house = ResourceOrchestrator(root=home, access=Access(nice=0, options=options))
     with other_ollama() as other, running(
         house=cast("ScriptedHouse", house), ollama=other.address, crystallize=True
     ) as server:  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,10 @@ def test_a_start_that_fails_leaves_no_thread(seed_path: Path, tmp_path: Path) ->
     before = {thread.name for thread in threading.enumerate()}
     with pytest.raises(Exception, match="okenizer"):
         staged(tmp_path / "m")
-    assert {thread.name for thread in threading.enumerate()} <= before
+    until = time.monotonic() + 30
+    while not {thread.name for thread in threading.enumerate()} <= before:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_the_base_is_what_is_read_first(seed_path: Path) -> None:

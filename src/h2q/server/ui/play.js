@@ -21,6 +21,17 @@ function level(value) {
   return [0.3, 0.9, 1.8, 2.8].filter((border) => value > border).length;
 }
 
+// Once for each picture: to look where the end is costs as much as the whole text is long.
+let showing = false;
+function showEnd(talk) {
+  if (showing) return;
+  showing = true;
+  requestAnimationFrame(() => {
+    showing = false;
+    talk.scrollTop = talk.scrollHeight;
+  });
+}
+
 async function answer(model, place) {
   const body = { model, messages: turns, logprobs: true, top_logprobs: 20 };
   const reply = await call("/api/chat", body, going.signal);
@@ -31,6 +42,7 @@ async function answer(model, place) {
     if (done) break;
     const lines = (open + value).split("\n");
     open = lines.pop();
+    const said = document.createDocumentFragment();
     for (const line of lines) {
       const piece = JSON.parse(line);
       if (piece.error) throw new Error(piece.error);
@@ -39,9 +51,10 @@ async function answer(model, place) {
       const [first] = piece.logprobs ?? [];
       const unsure = first?.top_logprobs ? entropy(first.top_logprobs) : 0;
       const title = first ? `entropy ${unsure.toFixed(2)} nats, chosen at ${Math.exp(first.logprob).toFixed(3)}` : "";
-      place.append(element("span", { textContent: told, className: `e${level(unsure)}`, title }));
-      place.parentElement.scrollTop = place.parentElement.scrollHeight;
+      said.append(element("span", { textContent: told, className: `e${level(unsure)}`, title }));
     }
+    place.append(said);
+    showEnd(place.parentElement);
   }
   return text;
 }
