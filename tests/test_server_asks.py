@@ -218,3 +218,10 @@ def test_what_a_model_cannot_do(plain: Running) -> None:
     ):
         status, found = plain.post(path, {"model": "scripted", **body})
         assert (status, found["error"]["message"]) == (400, words)
+
+
+def test_reasoning_alone_is_nothing_to_answer(scripted: Running) -> None:
+    item = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    status, found = scripted.post("/v1/responses", {"model": "scripted", "input": [item]})
+    assert status == 400
+    assert "no turn to answer" in found["error"]["message"]

@@ -44,7 +44,7 @@ def opened(browser: Any, server: Served, faults: list[str], **how: Any) -> Any:
 
 
 def test_the_keyboard_is_enough(browser: Any, server: Served) -> None:
-    """From the top of the page to an answer, its end, and the model's unloading: keys alone."""
+    """An answer, the model's unloading, and an answer that is stopped, by keys alone."""
     faults: list[str] = []
     page = opened(browser, server, faults, viewport={"width": 1200, "height": 900})
 
@@ -65,13 +65,17 @@ def test_the_keyboard_is_enough(browser: Any, server: Served) -> None:
     )
     assert len(set(levels)) > 1  # tokens differ in how sure they were
     assert "nats" in page.get_attribute("#talk span", "title")
-    tab_to("stop")
-    page.keyboard.press("Enter")
     page.locator("#send:enabled").wait_for()
     page.get_by_text(re.compile(r"[1-9]\d* of \d+ planes")).wait_for()
     tab_to("unload")
     page.keyboard.press("Enter")
     page.get_by_text("not in memory").wait_for()
+    tab_to("text")
+    page.keyboard.type("The sea")
+    page.keyboard.press("Control+Enter")
+    tab_to("stop")  # while the model is loaded again
+    page.keyboard.press("Enter")
+    page.locator("#send:enabled").wait_for()
     assert faults == []
 
 

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 PROMPTS = ["Once upon a time", "The sea was calm", "In the year", "He said that", "1866"]
 TOKENS = 48
+TIE = 0.002  # of logits that lie within +-20; seen: 0.00033
 
 
 def theirs(path: Path, prompts: Sequence[str], ids: Sequence[list[int]]) -> list[list[int]]:
@@ -55,6 +56,18 @@ def agreed(a: list[int], b: list[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
+def gap(model: Model, prompt: list[int], a: list[int], b: list[int]) -> float:
+    """Where two texts part: how far apart the logits of their next tokens are; 0 for equal ones.
+    llama.cpp rounds inputs to float16, so that a tie may fall otherwise.
+    """
+    first = agreed(a, b)
+    if first == len(a):
+        return 0.0
+    ids = np.array([[*prompt, *a[:first]]], np.int64)
+    logits = model.forward(ids, model.new_cache(), last=True)[0, -1]
+    return float(abs(logits[a[first]] - logits[b[first]]))
+
+
 @pytest.mark.parametrize("groups", [0, None])
 def test_a_crystal_in_f16(
     seed_path: Path,
@@ -67,11 +80,15 @@ def test_a_crystal_in_f16(
     tokenizer = Tokenizer(crystal.tokenizer_path)
     ids = [tokenizer.encode(prompt) for prompt in PROMPTS]
     found = theirs(target, PROMPTS, ids)
-    dense = ours(load_original(GGUFSource(target)), ids)
-    assert found == dense
+    original = load_original(GGUFSource(target))
+    dense = ours(original, ids)
+    gaps = [gap(original, *texts) for texts in zip(ids, found, dense, strict=True)]
+    assert max(gaps) < TIE
+    assert gaps.count(0.0) >= len(gaps) - 1
     whole = ours(load_crystal(crystal, groups), ids)
     shares = [agreed(a, b) / TOKENS for a, b in zip(found, whole, strict=True)]
     record_property("greedy tokens shared with the crystal", float(np.mean(shares)))
+    print(f"largest gap of a tie {max(gaps):.5f}")
     print(f"groups {groups}: the crystal itself shares {np.mean(shares):.0%} of the greedy tokens")
 
 

@@ -53,6 +53,7 @@ class Mixed:
         self._note("map", 0)
         self._pin: int | None = None
         self.store = ExpertStore(made.experts, degrade=True)
+        self._aim = made.experts  # of bytes, when there is no pressure
         self.model = load_crystal(self._crystal, made.groups, self.store)
         try:
             self.pin(pin)
@@ -95,8 +96,8 @@ class Mixed:
         now = self.store.tally().budget
         if self._guard.look() >= 2:
             self.store.resize(int(now * SHRINK))
-        elif now < self._plan.experts and self._guard.allows(self._plan.experts - now):
-            self.store.resize(self._plan.experts)
+        elif now < self._aim and self._guard.allows(self._aim - now):
+            self.store.resize(self._aim)
         self.store.degrade = self._pin is None
         wanted = self._plan.groups if self._pin is None else self._pin
         if wanted == self._groups:
@@ -116,10 +117,12 @@ class Mixed:
         self._pin = None if planes is None else planes - 1
 
     def drop(self) -> None:
-        self.store.resize(int(self.store.tally().budget * SHRINK))
+        self._aim = int(self.store.tally().budget * SHRINK)
+        self.store.resize(self._aim)
 
     def refine(self) -> None:
-        self.store.resize(self._plan.experts)
+        self._aim = self._plan.experts
+        self.store.resize(self._aim)
 
     def spoke(self) -> None:
         if not self._spoke:

@@ -22,8 +22,10 @@ def turns_of(value: Any, instructions: str) -> tuple[Message, ...]:
         found = _Items().turns(value)
     else:
         wrong("input", "must be a text or a list of items")
+    if not found:
+        wrong("input", "has reasoning alone, and no turn to answer")
     if instructions:
-        if found and found[0].role == "system":
+        if found[0].role == "system":
             text = f"{instructions}\n\n{found[0].content}"
             return (Message("system", text), *found[1:])
         return (Message("system", instructions), *found)
