@@ -21,6 +21,7 @@ from h2q.cli import (
     serve,
     show_off,
     talk,
+    update,
 )
 from h2q.cli.output import BUG, fail, say
 from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
@@ -49,6 +50,7 @@ app.command("ps")(models.ps)
 app.command("cp")(models.cp)
 app.command("rm")(models.rm)
 app.command("stop")(models.stop)
+app.command("update")(update.update)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(show_off.demo)
 app.command("serve")(serve.serve)
