@@ -55,7 +55,7 @@ def from_tables(data: bytes) -> tuple[tokenizers.Tokenizer, int] | None:
     return made, max(*found, max(vocab.values()))
 
 
-def _pairs(merges: list[Any]) -> list[tuple[str, ...]] | None:
+def _pairs(merges: list[Any]) -> list[Any] | None:
     """Newer files have pairs, older ones texts with a space between."""
     kinds = set(map(type, merges))
     if kinds <= {list}:
