@@ -160,7 +160,8 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["threads"] == found["performance_cores"]
 
 
-def test_bench_of_the_kernels(tmp_path: Path) -> None:
+def test_bench_of_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("H2Q_THREADS", raising=False)
     result = h2q("bench", "kernels", "--mebibytes", "1", "--out", tmp_path, "--json")
     assert result.returncode == 0, result.stderr
     found = document(result)
