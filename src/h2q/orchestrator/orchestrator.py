@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 from h2q.core.cards import ModelCard, RunningModel
 from h2q.core.errors import MissingModelError, ResourceError
 from h2q.crystal.store import Store
-from h2q.orchestrator.house import Lease, Recipe, WorkEvent
+from h2q.orchestrator.following import Follower
+from h2q.orchestrator.happenings import Hearer
+from h2q.orchestrator.house import Lease, Recipe, Updated, WorkEvent
 from h2q.orchestrator.installed import Installed, Shelf
 from h2q.orchestrator.jobs import SOURCES
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.resident import Resident
 from h2q.orchestrator.residents import Maker, Residents
+from h2q.orchestrator.update import HotUpdate
 from h2q.orchestrator.uploads import Uploads
-from h2q.orchestrator.works import Access, Works
+from h2q.orchestrator.works import Access, Works, pulled_name
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 if TYPE_CHECKING:
@@ -48,14 +51,17 @@ class ResourceOrchestrator:
         self.works = Works(self.store, access or Access())
         self.shelf = Shelf(self.store)
         self._spares: Spares | None = None
+        self._in_processes = make is None
         self.residents = Residents(make or self._process, manner or Manner())
+        self.updates, self.follower = HotUpdate(self), Follower(self)
         self.uploads = Uploads(self.store.root / SOURCES)
 
     @asynccontextmanager
     async def lease(self, name: str, keep_alive: float | None = None) -> AsyncIterator[Lease]:
         """See `Orchestrator`."""
         began = time.perf_counter()
-        model = self.shelf.find(name)
+        self.follower.begin()
+        model = self.found(name)
         resident = await self.residents.enter(model, lambda: self._folder(model), keep_alive)
         try:
             assert resident.worker is not None
@@ -69,7 +75,7 @@ class ResourceOrchestrator:
 
     async def unload(self, name: str) -> bool:
         """See `Orchestrator`."""
-        resident = self.residents.named(self.shelf.find(name))
+        resident = self.residents.named(self.found(name))
         if resident is None:
             return False
         await self.residents.unload(resident)
@@ -77,7 +83,7 @@ class ResourceOrchestrator:
 
     async def control(self, name: str, control: Control) -> WorkerState:
         """See `Orchestrator`."""
-        resident = self.residents.named(self.shelf.find(name))
+        resident = self.residents.named(self.found(name))
         if resident is None or not resident.ready:
             raise MissingModelError("The model does not run.", where=name)
         return await self.residents.control(resident, control)
@@ -121,11 +127,16 @@ class ResourceOrchestrator:
 
     def pull(self, name: str) -> AsyncIterator[WorkEvent]:
         """See `Orchestrator`."""
-        return self.works.pull(name)
+        target = str(pulled_name(name))
+        return self.updates.around(target, lambda collect: self.works.pull(name, collect))
 
     def create(self, name: str, recipe: Recipe) -> AsyncIterator[WorkEvent]:
         """See `Orchestrator`."""
-        return self.works.create(name, recipe)
+        return self.updates.around(name, lambda collect: self.works.create(name, recipe, collect))
+
+    async def replace(self, name: str, crystal: Path) -> Updated:
+        """See `Orchestrator`."""
+        return await self.updates.replace(name, crystal)
 
     def has_blob(self, digest: str) -> bool:
         """See `Orchestrator`."""
@@ -137,23 +148,44 @@ class ResourceOrchestrator:
 
     async def close(self, drain: float) -> None:
         """See `Orchestrator`."""
+        await self.follower.close()
+        await self.updates.close()
         await self.residents.close(drain)
         if self._spares is not None:
             await self._spares.close()
 
+    def ready(self) -> None:
+        """Get a process ready for the next model, where models run in processes of their own and
+        none is; returns at once.
+        """
+        if self._in_processes:
+            self._kept().refill()
+
+    def listen(self, hear: Hearer) -> None:
+        """See `Orchestrator`."""
+        self.residents.tell.hearers.append(hear)
+
     async def _process(self) -> Worker:
-        from h2q.runtime.child import Spares
         from h2q.runtime.remote import ProcessWorker
+
+        return ProcessWorker(self._kept())
+
+    def _kept(self) -> Spares:
+        from h2q.runtime.child import Spares
 
         if self._spares is None:
             self._spares = Spares()
-        return ProcessWorker(self._spares)
+        return self._spares
+
+    def found(self, name: str) -> Installed:
+        """The model that answers requests for a name. Raises MissingModelError, UsageError."""
+        return self.updates.serving(self.shelf.find(name))
 
     def _folder(self, model: Installed) -> str:
         return str(self.store.folder(model.stored))
 
     async def _let_go(self, resident: Resident) -> None:
-        stopping = self.residents.let_go(resident)
+        stopping = self.residents.let_go(resident, "deleted")
         until = time.monotonic() + PATIENCE
         while stopping is None and time.monotonic() < until:
             await asyncio.sleep(0.02)

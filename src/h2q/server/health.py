@@ -76,6 +76,14 @@ class House:
                 "h2q.server.looking_told:ControlRequest",
                 "h2q.server.looking_told:Controlled",
             ),
+            Route(
+                "POST",
+                "/api/h2q/update",
+                "h2q.server.updating:update",
+                "Another crystal in the place of a running one.",
+                "h2q.server.updating_told:UpdateRequest",
+                "h2q.server.updating_told:UpdateTold",
+            ),
             Route("GET", "/ui", UI, "The dashboard.", text="text/html", open=True),
             Route("GET", "/ui/{asset}", UI, "Its files.", text="text/plain", open=True),
             Route("GET", "/docs", PAGES + "page", "This interface, to read.", text="text/html"),
@@ -112,11 +120,9 @@ async def states_of(request: Request, names: Sequence[str]) -> dict[str, WorkerS
     async def ask(name: str) -> WorkerState | None:
         try:
             status = request.house.control(name, Control("status"))
-            state = await asyncio.wait_for(status, STATUS_SECONDS)
+            return await asyncio.wait_for(status, STATUS_SECONDS)
         except (H2QError, asyncio.TimeoutError):
             return None
-        request.app.metrics.saw(name, state)
-        return state
 
     states = await asyncio.gather(*(ask(name) for name in names))
     return {name: state for name, state in zip(names, states, strict=True) if state is not None}
