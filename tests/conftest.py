@@ -14,6 +14,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from h2q import kernels
+from h2q.core.settings import usable_cores
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.sources import Source, open_source
@@ -23,8 +25,11 @@ from scripted_server import Running, running
 if TYPE_CHECKING:
     from h2q.sources.hub_wire import Hub
 
-settings.register_profile("unhurried", deadline=None)  # a slow machine is no error
-settings.load_profile("unhurried")
+# The same examples everywhere, so that a change that is green stays green, and a slow machine is no
+# error. New ones are looked for with `pytest --hypothesis-profile searching`.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("searching", deadline=None)
+settings.load_profile("repeatable")
 ROOT = Path(__file__).parent.parent
 SEED = ROOT / "src" / "h2q" / "assets" / "seed"
 # Smaller than a person would choose: enough to be a real crystal, quick enough for every test run.
@@ -36,6 +41,24 @@ QUICK = Options(
     measured_streams=4,
     measured_length=128,
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Processes that share the cores share them: threads that wait for each other's cores cost more
+    than they bring. What is about threads sets their number itself.
+    """
+    for name in ("H2Q_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(max(1, usable_cores() // len(specs))))
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """Kernels that cut their work in two, whatever the machine."""
+    before = kernels.threads()
+    kernels.set_threads(2)
+    yield
+    kernels.set_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from h2q.cli.models import Host, Name, Port
 from h2q.cli.options import Json
+from h2q.cli.parameters import Argument
 
 SECONDS = 3600.0  # a large crystal is copied, proven and tried
 
@@ -16,7 +15,7 @@ SECONDS = 3600.0  # a large crystal is copied, proven and tried
 def update(
     name: Name,
     crystal: Annotated[
-        str, typer.Argument(metavar="CRYSTAL", help="A folder, or another installed name.")
+        str, Argument(metavar="CRYSTAL", help="A folder, or another installed name.")
     ],
     host: Host = None,
     port: Port = None,
