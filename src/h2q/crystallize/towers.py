@@ -23,7 +23,8 @@ from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane, from_bfloat16, to_bfloat16
 from h2q.core.errors import KernelError, QualityError, SourceError, UsageError
 from h2q.core.specs import PlaneSpec
-from h2q.crystallize.moments import FloatArray, Moments, damped, feedback
+from h2q.crystallize.factor import WIDE
+from h2q.crystallize.moments import FloatArray, Moments, feedback
 from h2q.crystallize.starts import row_signs
 
 Costs = npt.NDArray[np.float64]
@@ -198,8 +199,10 @@ def _feedback(matrix: Matrix, damping: float) -> FloatArray | None:
         return None
     if damping in matrix.shapes:
         return matrix.shapes[damping]
+    if len(matrix.moments) > WIDE:
+        matrix.shapes.clear()
     try:
-        shape = feedback(damped(matrix.moments, damping))
+        shape = feedback(matrix.moments, damping)
     except np.linalg.LinAlgError as error:
         raise QualityError(
             "The moments of what the tensor reads are not positive definite.",

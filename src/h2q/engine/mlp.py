@@ -22,8 +22,7 @@ class GatedMLP:
 
     def __call__(self, x: FloatArray, apply: Apply) -> FloatArray:
         """float32 (T, width) to the same."""
-        gate, up = apply(f"{self.name}.in", self.gate_up, x, self.biases[:2])
-        inner = GATES[self.act](gate, up)
+        inner = GATES[self.act](*apply(f"{self.name}.in", self.gate_up, x, self.biases[:2]))
         return apply(f"{self.name}.out", self.down, inner, self.biases[2:])[0]
 
     def matrices(self) -> list[Matrices]:
