@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from checkpoints import Stored, write_stored
+from gpt_oss import stacked
 from h2q.core.architecture import tensors
+from h2q.core.specs import ModelSpec
 from h2q.sources.hf_config import model_spec
 
 SEED_MODEL = Path(__file__).parents[1] / "src" / "h2q" / "assets" / "seed"
@@ -48,6 +50,7 @@ YARN: dict[str, Any] = {
     "beta_fast": 4,
     "beta_slow": 1,
 }
+LOUD = (".sinks", "gate_proj.weight", "up_proj.weight")  # of gpt-oss
 # Name: (model_type, fields of its config.json).
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("mixtral", {**SMALL, "num_local_experts": 5, "num_experts_per_tok": 2}),
@@ -90,6 +93,19 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "decoder_sparse_step": 2,
         },
     ),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            **SMALL,
+            "head_dim": 12,
+            "intermediate_size": 64,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+            "sliding_window": 12,
+            "rope_scaling": {**YARN, "truncate": False},
+            "swiglu_limit": 7.0,
+        },
+    ),
     "deepseek_v2_lite": (
         "deepseek_v2",
         {
@@ -130,18 +146,35 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def write_model(folder: Path, name: str, seed: int = 3, **changes: object) -> Path:
+def write_model(
+    folder: Path, name: str, seed: int = 3, blocks: bool = False, **changes: object
+) -> Path:
     """A Hugging Face folder of one of CONFIGS: every tensor drawn, gains and corrections too, so
-    that each of them is felt; the seed model's tokenizer.
+    that each of them is felt; the seed model's tokenizer. `blocks`: gpt-oss's experts as MXFP4.
     """
     kind, fields = CONFIGS[name]
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(SEED_MODEL / "tokenizer.json", folder)
     config = {"model_type": kind, "rms_norm_eps": 1e-6, **fields, **changes}
+    if blocks:
+        config["quantization_config"] = {"quant_method": "mxfp4"}
     (folder / "config.json").write_text(json.dumps(config))
+    spec = model_spec(config, None, "config.json")
+    plain = draw_tensors(spec, seed)
+    stored = {n: Stored.floats(v) for n, v in plain.items()}
+    if kind == "gpt_oss":
+        stored = stacked(spec, plain, blocks)
+    write_stored(folder / "model.safetensors", stored)
+    return folder
+
+
+def draw_tensors(spec: ModelSpec, seed: int = 3) -> dict[str, np.ndarray]:
+    """Every tensor as the engine asks for it. Gates and ups of gpt-oss are loud enough to be
+    clamped.
+    """
     draw = np.random.default_rng(seed)
-    stored = {}
-    for tensor in tensors(model_spec(config, None, "config.json")):
+    drawn = {}
+    for tensor in tensors(spec):
         values = draw.standard_normal(tensor.shape)
         if tensor.kind == "norm":
             values = 1 + 0.2 * values
@@ -149,6 +182,9 @@ def write_model(folder: Path, name: str, seed: int = 3, **changes: object) -> Pa
             values *= 0.1 if values.ndim == 1 else 3 / np.sqrt(tensor.shape[-1])
         else:
             values *= 0.15
-        stored[tensor.name] = Stored.floats(values)
-    write_stored(folder / "model.safetensors", stored)
-    return folder
+        if spec.family == "gpt_oss" and tensor.name.endswith(
+            (".sinks", "gate_proj.weight", "up_proj.weight")
+        ):
+            values *= 5
+        drawn[tensor.name] = values.astype(np.float32)
+    return drawn

@@ -10,6 +10,7 @@ import pytest
 from expert_configs import CONFIGS, write_model
 from h2q.core.architecture import tensors
 from h2q.core.mlp_tensors import PLAIN, expert_names
+from h2q.core.specs import CLAMPED
 from h2q.crystallize.balance import BalancedSource
 from h2q.engine import load_original
 from h2q.sources import Source, open_source
@@ -71,7 +72,8 @@ class Louder:
         room = f"{layer}.{names.room if spec.experts and spec.experts.mixed(index) else 'mlp'}."
         down = tuple({f"{names.down}.weight", f"{PLAIN.down}.weight"})
         inside = [n for n in matrices if n.startswith(room)]
-        for name in [n for n in inside if n.endswith(down)]:
+        free = spec.hidden_act != CLAMPED  # ups that are clamped cannot be louder
+        for name in [n for n in inside if free and n.endswith(down)]:
             scale = self._spread(self.found[name].shape[1])
             self.found[name] /= scale
             up = names.up if ".experts." in name else PLAIN.up

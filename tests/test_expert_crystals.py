@@ -20,7 +20,7 @@ from small_llamas import BRIEF
 VOCABULARY = 4096  # the tokenizer's
 
 
-@pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "deepseek_v3"])
+@pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss"])
 def test_growing_and_running(name: str, tmp_path: Path) -> None:
     # A plane of fewer columns than 32 may take the same bytes at one bit as at two.
     ranks = {"q_lora_rank": 32, "kv_lora_rank": 32} if name == "deepseek_v3" else {}

@@ -23,7 +23,7 @@ STEP = 2e-4  # of the stream: small, so that no token changes its experts
 
 
 @pytest.mark.parametrize(
-    "name", ["mixtral", "qwen2_moe", "qwen3_moe_plain", "deepseek_v2", "deepseek_v3"]
+    "name", ["mixtral", "qwen2_moe", "qwen3_moe_plain", "gpt_oss", "deepseek_v2", "deepseek_v3"]
 )
 def test_at_the_stream_and_at_every_output(name: str, tmp_path: Path) -> None:
     spec = (source := open_source(write_model(tmp_path, name))).spec

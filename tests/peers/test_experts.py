@@ -10,6 +10,7 @@ import pytest
 from expert_configs import CONFIGS, write_model
 from h2q.engine import load_original
 from h2q.sources import open_source
+from h2q.sources.hf_stacked import unpack
 
 TOLERANCE = 1e-3
 PREFILL = 20
@@ -28,3 +29,18 @@ def test_prefill_and_steps(name: str, tmp_path: Path) -> None:
     print(f"{name}: {distance:.1e} of {np.abs(expected).max():.1f}")
     assert np.abs(expected).max() > 1  # else the tolerance says nothing
     assert distance < TOLERANCE
+
+
+def test_mxfp4_blocks() -> None:
+    """Every byte at every finite scale, as transformers unpacks them."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    theirs = pytest.importorskip("transformers.integrations.mxfp4")
+    draw = np.random.default_rng(2)
+    blocks = np.concatenate([np.arange(256), draw.integers(0, 256, 254 * 16 - 256)])
+    blocks = blocks.astype(np.uint8).reshape(254, 1, 16)
+    scales = np.arange(252 + 2, dtype=np.uint8).reshape(254, 1) % 252
+    found = unpack(blocks, scales)
+    expected = theirs.convert_moe_packed_tensors(
+        torch.from_numpy(blocks[None]), torch.from_numpy(scales[None]), dtype=torch.float32
+    )
+    np.testing.assert_array_equal(found, expected[0].numpy().T)

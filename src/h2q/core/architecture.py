@@ -49,6 +49,7 @@ FAMILIES = (
     "deepseek_v3",
     "gemma2",
     "gemma3",
+    "gpt_oss",
     "granite",
     "llama",
     "mistral",
@@ -60,7 +61,7 @@ FAMILIES = (
     "qwen3_moe",
     "smollm3",
 )
-WITH_EXPERTS = ("deepseek_v2", "deepseek_v3", "mixtral", "qwen2_moe", "qwen3_moe")
+WITH_EXPERTS = ("deepseek_v2", "deepseek_v3", "gpt_oss", "mixtral", "qwen2_moe", "qwen3_moe")
 WITH_LATENT = ("deepseek_v2", "deepseek_v3")
 
 

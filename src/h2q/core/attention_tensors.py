@@ -21,11 +21,18 @@ def attention_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
             out.append(bias(f"{name}.{part}", rows))
     if spec.qk_norm:
         out += [norm(f"{name}.{part}", spec.head_dim) for part in ("q_norm", "k_norm")]
+    if spec.attention_sinks:
+        out.append(TensorSpec(sinks_name(name), (spec.num_attention_heads,), "raw"))
     # Behind a norm, outputs do not reach the stream as they are.
     out.append(linear(f"{name}.o_proj", width, queries, f"{name}.out", not spec.post_norms))
     if spec.o_bias:
         out.append(bias(f"{name}.o_proj", width))
     return out
+
+
+def sinks_name(attention: str) -> str:
+    """The scores, one for each head, that no value belongs to (Xiao et al. 2023)."""
+    return f"{attention}.sinks"
 
 
 def _latent(spec: ModelSpec, latent: LatentSpec, name: str) -> list[TensorSpec]:

@@ -15,7 +15,7 @@ from h2q.core.tensor_spec import TensorSpec, bias, linear
 @dataclass(frozen=True)
 class ExpertNames:
     """How a family calls the room of its experts, an expert's gate, up and down, the MLP that all
-    tokens share, and what weighs that MLP's answer, if anything does.
+    tokens share, what weighs that MLP's answer, if anything does, and the router.
     """
 
     room: str
@@ -24,10 +24,12 @@ class ExpertNames:
     down: str
     shared: str = "shared_experts"
     shared_gate: str = ""
+    router: str = "gate"
 
 
 PLAIN = ExpertNames("mlp", "gate_proj", "up_proj", "down_proj")
 NAMES = {
+    "gpt_oss": replace(PLAIN, router="router"),
     "mixtral": ExpertNames("block_sparse_moe", "w1", "w3", "w2"),
     "qwen2_moe": replace(PLAIN, shared="shared_expert", shared_gate="shared_expert_gate"),
 }
@@ -65,21 +67,28 @@ def mlp_tensors(spec: ModelSpec, index: int) -> list[TensorSpec]:
     if experts is None or not experts.mixed(index):
         name, adds = f"{layer}.mlp", not spec.post_norms
         matrices = gated_mlp(name, width, spec.intermediate_size, f"{name}.in", adds=adds)
-        if not spec.mlp_bias:
-            return matrices
-        return [t for m in matrices for t in (m, bias(m.name.removesuffix(".weight"), m.shape[0]))]
+        return _with_biases(spec, matrices)
     names = expert_names(spec)
     room = f"{layer}.{names.room}"
-    out = [TensorSpec(f"{room}.gate.weight", (experts.num_experts, width), "raw")]
+    router = TensorSpec(f"{room}.{names.router}.weight", (experts.num_experts, width), "raw")
+    out = _with_biases(spec, [router])
     if experts.topk_method == "noaux_tc":
         out.append(TensorSpec(correction_name(room), (experts.num_experts,), "raw"))
     for expert in range(experts.num_experts):
         name = f"{room}.experts.{expert}"
         inner = experts.moe_intermediate_size
-        out += gated_mlp(name, width, inner, f"{name}.in", names, adds=False)
+        out += _with_biases(spec, gated_mlp(name, width, inner, f"{name}.in", names, adds=False))
     if experts.n_shared_experts:
         name, gated = f"{room}.{names.shared}", bool(names.shared_gate)
         if gated:
             out.append(TensorSpec(f"{room}.{names.shared_gate}.weight", (1, width), "raw"))
-        out += gated_mlp(name, width, experts.shared_size, f"{name}.in", adds=not gated)
+        shared = gated_mlp(name, width, experts.shared_size, f"{name}.in", adds=not gated)
+        out += _with_biases(spec, shared)
     return out
+
+
+def _with_biases(spec: ModelSpec, matrices: list[TensorSpec]) -> list[TensorSpec]:
+    """Each behind its matrix, where the model has any."""
+    if not spec.mlp_bias:
+        return matrices
+    return [t for m in matrices for t in (m, bias(m.name.removesuffix(".weight"), m.shape[0]))]

@@ -29,7 +29,8 @@ MAX_FACTOR = 1e6
 MAX_ALL_EXPERTS = 1 << 16  # four times those of the largest model published so far
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-ACTIVATIONS = ("silu", "gelu_pytorch_tanh")
+CLAMPED = "clamped_silu"
+ACTIVATIONS = ("silu", "gelu_pytorch_tanh", CLAMPED)
 # Fields that are descriptions of their own.
 NESTED: dict[str, Any] = {"rope_scaling": RopeScaling, "experts": ExpertSpec, "latent": LatentSpec}
 LISTS = ("eos_token_ids", "layer_types", "no_rope_layers")
@@ -47,7 +48,8 @@ class ModelSpec:
     1 / sqrt(head_dim). Soft caps: 0 for none. Logits are divided by logits_scaling, then capped.
     residual_multiplier: what attention and MLP are multiplied by before they are added.
     post_norms: norms behind attention and MLP too, the MLP's own is then pre_feedforward_layernorm.
-    qk_norm: every head's queries and keys are normalised before they are turned.
+    qk_norm: every head's queries and keys are normalised before they are turned. attention_sinks:
+    every head has a score that no value belongs to. mlp_bias: of every expert and router too.
     experts: some layers choose among MLPs. latent: attention goes through one short row per token;
     head_dim is then what a head compares, num_key_value_heads is num_attention_heads.
 
@@ -85,6 +87,7 @@ class ModelSpec:
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    attention_sinks: bool = False
     post_norms: bool = False
     experts: ExpertSpec | None = None
     latent: LatentSpec | None = None
@@ -122,6 +125,7 @@ class ModelSpec:
             "o_bias",
             "mlp_bias",
             "qk_norm",
+            "attention_sinks",
             "post_norms",
         ):
             require_flag(name, getattr(self, name))
@@ -195,8 +199,9 @@ class ModelSpec:
                 raise SpecError("mlp_only_layers names a layer that is not there.")
             if experts.num_experts * self.num_hidden_layers > MAX_ALL_EXPERTS:
                 raise SpecError(f"All layers together have more than {MAX_ALL_EXPERTS:,} experts.")
-            if self.mlp_bias:
-                raise SpecError("Experts with biases are not supported.")
+        alike = experts is not None and not experts.mlp_only_layers and not experts.shared_size
+        if self.hidden_act == CLAMPED and not alike:
+            raise SpecError(f"Only models whose every MLP is an expert have {CLAMPED}.")
         if latent is not None:
             if not isinstance(latent, LatentSpec):
                 raise SpecError("latent must be a LatentSpec.")
@@ -209,8 +214,9 @@ class ModelSpec:
             wide = self.num_attention_heads * (latent.qk_nope_head_dim + latent.v_head_dim)
             if max(wide, latent.row) > MAX_WIDTH:
                 raise SpecError(f"The latent's expansion exceeds {MAX_WIDTH:,}.")
-            if self.rotary_dim or self.qkv_bias or self.o_bias or self.qk_norm:
-                raise SpecError("Latent attention has no biases, no head norms, no rotary_dim.")
+            others = self.qkv_bias or self.o_bias or self.qk_norm or self.attention_sinks
+            if self.rotary_dim or others:
+                raise SpecError("Latent attention has no biases, head norms, sinks or rotary_dim.")
 
     @property
     def rope_dim(self) -> int:

@@ -2,8 +2,9 @@
 
 A model's function does not change when a channel between two matrices is made louder and its reader
 inversely quieter: behind a norm (gain and the columns of its readers), between v and o, between up
-and down (what the gate multiplies is not bent; biases of v and up are scaled with their rows). That
-holds for every family here: what else they do to a stream, queries or keys stays as it is.
+and down (what the gate multiplies is not bent, except in gpt-oss, whose ups stay; biases of v and
+up are scaled with their rows). What else families do to a stream, queries or keys stays as it
+is.
 
 Models come with any such scales, some with channels hundreds of times louder than others; those
 drown the rest in the moments that shape coding, and in the int8 inputs of the kernels. Here each

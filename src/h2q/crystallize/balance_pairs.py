@@ -1,10 +1,10 @@
 """Channels that experts and latent attention add to those that are balanced (see `balance`).
 
 Of a mixture: behind its norm read all experts, the shared one and the router, whose columns follow;
-every expert has channels of its own between up and down. Of latent attention: behind the stream's
-norm read q (or q_a) and kv_a, behind the norms of the two short rows q_b and kv_b, and the value
-rows of kv_b are read by o, head by head. What rows of q_a and kv_a say goes through a norm, which
-lets no channel be scaled alone.
+every expert has channels of its own between up and down, unless its ups are clamped. Of latent
+attention: behind the stream's norm read q (or q_a) and kv_a, behind the norms of the two short rows
+q_b and kv_b, and the value rows of kv_b are read by o, head by head. What rows of q_a and kv_a say
+goes through a norm, which lets no channel be scaled alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from h2q.core.expert_spec import ExpertSpec
 from h2q.core.latent_spec import LatentSpec
 from h2q.core.mlp_tensors import PLAIN, ExpertNames, expert_names
-from h2q.core.specs import ModelSpec
+from h2q.core.specs import CLAMPED, ModelSpec
 
 FloatArray = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.float64]
@@ -45,14 +45,14 @@ class MixturePairs:
     ) -> None:
         self.experts, self.read, self.norm = experts, read, norm
         self.names = expert_names(spec)
-        self.room = f"{layer}.{self.names.room}"
+        self.room, self.clamped = f"{layer}.{self.names.room}", spec.hidden_act == CLAMPED
         self._scales: dict[str, FloatArray] = {}
 
     def scaled(self, name: str, found: FloatArray) -> FloatArray:
         """The tensor `name` as it is to be."""
         if name == self.norm:
             return found / self._behind()
-        if found.ndim != 2:  # what corrects the router's choice
+        if found.ndim != 2:  # biases, what corrects the router's choice
             return found
         owner, matrix = name.removesuffix(".weight").rsplit(".", 1)
         if owner == self.room:  # the router, the gate of the shared expert
@@ -89,6 +89,8 @@ class MixturePairs:
         if owner not in self._scales:
             names = self._names(owner)
             up = self.read(f"{owner}.{names.up}.weight") * self.read(self.norm)
+            if self.clamped:
+                return np.ones(len(up), np.float32)
             down = self.read(f"{owner}.{names.down}.weight")
             self._scales[owner] = middle(np.sqrt(power(down, 0)), np.sqrt(power(up, 1)))
         return self._scales[owner]

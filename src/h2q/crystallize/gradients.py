@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 
 from h2q.core.attention import AttentionRule
-from h2q.core.specs import ModelSpec
+from h2q.core.specs import CLAMPED, ModelSpec
 from h2q.crystallize.moments import FloatArray
 from h2q.engine.heads import Attention, placed
-from h2q.engine.mlp import GatedMLP
+from h2q.engine.mlp import LIMIT, SLOPE, GatedMLP
 from h2q.engine.positions import Positions
 from h2q.engine.projections import DenseMatrix, DenseProjection, Matrices
 
@@ -32,10 +32,15 @@ def rms_norm_back(grad: FloatArray, x: FloatArray, weight: FloatArray, eps: floa
 
 
 def attention_back(
-    grad: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray, rule: AttentionRule
+    grad: FloatArray,
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    rule: AttentionRule,
+    sinks: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Derivatives at q (B, T, heads, hd), k (B, T, kv_heads, hd) and v (B, T, kv_heads, vd) of
-    causal attention whose output's is `grad`, (B, T, heads, vd).
+    causal attention, with sinks (heads,) or without, whose output's is `grad`, (B, T, heads, vd).
     """
     batch, length, heads, _ = q.shape
     shared = heads // k.shape[2]
@@ -50,8 +55,10 @@ def attention_back(
             scores = q[b, :, head] @ k[b, :, kv].T * scale
             bent = np.tanh(scores / cap) if cap else np.float32(0)
             scores = np.where(seen, cap * bent if cap else scores, -np.inf)
-            share = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            share /= share.sum(axis=-1, keepdims=True)
+            sink = -np.inf if sinks is None else sinks[head]
+            best = np.maximum(scores.max(axis=-1, keepdims=True), sink)
+            share = np.exp(scores - best)
+            share /= share.sum(axis=-1, keepdims=True) + np.exp(sink - best)
             gv[b, :, kv] += share.T @ grad[b, :, head]
             down = grad[b, :, head] @ v[b, :, kv].T
             down = share * (down - np.sum(down * share, axis=-1, keepdims=True)) * scale
@@ -76,6 +83,16 @@ def _gelu(gate: FloatArray) -> tuple[FloatArray, FloatArray]:
 ACTIVATIONS = {"silu": _silu, "gelu_pytorch_tanh": _gelu}  # value and derivative
 
 
+def bend_back(act: str, gate: FloatArray, up: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Derivatives of engine.mlp's GATES[act](gate, up) at both, float32 (T, inner)."""
+    if act != CLAMPED:
+        value, slope = ACTIVATIONS[act](gate)
+        return up * slope, value
+    value, slope = _silu(SLOPE * np.minimum(gate, LIMIT))
+    within = np.clip(up, -LIMIT, LIMIT) + 1
+    return within * slope * (gate < LIMIT), value / SLOPE * (np.abs(up) < LIMIT)
+
+
 def leaving_slope(spec: ModelSpec, logits: FloatArray) -> FloatArray:
     """Derivative of `leaving` at what the head answers, from the logits it made of it."""
     slope = np.full_like(logits, 1 / spec.logits_scaling)
@@ -90,11 +107,11 @@ def gated_back(mlp: GatedMLP, x: FloatArray, grad: FloatArray, heard: Heard) -> 
     gate, up = x @ wg.T, x @ wu.T
     if mlp.biases:
         gate, up = gate + mlp.biases[0], up + mlp.biases[1]
-    value, slope = ACTIVATIONS[mlp.act](gate)
+    at_gate, at_up = bend_back(mlp.act, gate, up)
     heard(mlp.down.names[0], grad)
     into = grad @ wd
-    ggate = np.asarray(into * up * slope, np.float32)
-    gup = np.asarray(into * value, np.float32)
+    ggate = np.asarray(into * at_gate, np.float32)
+    gup = np.asarray(into * at_up, np.float32)
     heard(mlp.gate_up.names[0], ggate)
     heard(mlp.gate_up.names[1], gup)
     return np.asarray(ggate @ wg + gup @ wu, np.float32)
@@ -114,7 +131,8 @@ def grouped_back(
     q, k = (placed(spec, r, g, at).reshape(split) for r, g in zip(rows, gains, strict=False))
     heard(attention.o.names[0], grad)
     mixed = (grad @ wo).reshape(split)
-    gq, gk, gv = attention_back(mixed, q, k, rows[2].reshape(split), attention.rule)
+    look = attention.rule, attention.sinks
+    gq, gk, gv = attention_back(mixed, q, k, rows[2].reshape(split), *look)
     grads = [
         _before(spec, g, row, gain, at) for g, row, gain in zip((gq, gk), rows, gains, strict=False)
     ]

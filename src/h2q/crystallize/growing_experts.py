@@ -58,7 +58,8 @@ class GrowingExperts:
         """What down reads, rotated: float32 (T, inner)."""
         if not len(x):
             return np.zeros((0, 1), np.float32)
-        return self._turned(GATES[mlp.act](*gate_up(x)))
+        answers = Apply()(f"{mlp.name}.in", gate_up, x, mlp.biases[:2])
+        return self._turned(GATES[mlp.act](*answers))
 
     def _turned(self, x: FloatArray) -> FloatArray:
         turn = rotation(self.layer.seed, x.shape[1])

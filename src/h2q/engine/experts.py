@@ -41,16 +41,19 @@ class Choice:
 @dataclass(frozen=True)
 class Router:
     """gate: float32 (num_experts, width). correction: float32 (num_experts,), added to scores while
-    choosing and only then (Wang et al. 2024), or None.
+    choosing and only then (Wang et al. 2024), or None. bias: of the gate, alike, or None.
     """
 
     spec: ExpertSpec
     gate: FloatArray
     correction: FloatArray | None = None
+    bias: FloatArray | None = None
 
     def scores(self, x: FloatArray) -> FloatArray:
         """What the router thinks of every expert: float32 (T, width) to (T, num_experts)."""
         logits = kernels.matmul_dense(x, self.gate).astype(np.float64)
+        if self.bias is not None:
+            logits += self.bias
         if self.spec.scoring_func == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
         shares = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -16,6 +16,7 @@ from h2q.engine.projections import Apply, FloatArray, Matrices, Projection
 class Attention:
     """q/k/v and o projections. index: which layer of the model it is. q_norm, k_norm: float32
     (head_dim,) or None. biases: of q, k and v; o_bias: of o; where the model has them.
+    sinks: float32 (heads,) or None.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Attention:
     k_norm: FloatArray | None = None
     biases: tuple[FloatArray, ...] = ()
     o_bias: tuple[FloatArray, ...] = ()
+    sinks: FloatArray | None = None
 
     def __call__(
         self,
@@ -43,7 +45,7 @@ class Attention:
         q = placed(spec, q, self.q_norm, mine)
         k = placed(spec, k, self.k_norm, mine)
         v = v.reshape(len(x), -1, spec.head_dim)
-        mixed = cache.attend(slot, q, k, v, self.rule)
+        mixed = cache.attend(slot, q, k, v, self.rule, self.sinks)
         return apply(f"{self.name}.out", self.o, mixed, self.o_bias)[0]
 
     def matrices(self) -> list[Matrices]:

@@ -17,6 +17,7 @@ from h2q.core.architecture import (
     tensors,
 )
 from h2q.core.attention import attention_rule
+from h2q.core.attention_tensors import sinks_name
 from h2q.core.latent_spec import LatentSpec
 from h2q.core.mlp_tensors import PLAIN, ExpertNames, correction_name, expert_names, is_expert
 from h2q.core.specs import ModelSpec
@@ -195,6 +196,7 @@ def _heads(spec: ModelSpec, weights: Weights, index: int) -> Attention:
         k_norm=weights.raw(f"{name}.k_norm.weight") if spec.qk_norm else None,
         biases=_biases(weights, [f"{name}.{part}_proj" for part in "qkv"], spec.qkv_bias),
         o_bias=_biases(weights, [f"{name}.o_proj"], spec.o_bias),
+        sinks=weights.raw(sinks_name(name)) if spec.attention_sinks else None,
     )
 
 
@@ -221,8 +223,12 @@ def _mlp(spec: ModelSpec, weights: Weights, index: int) -> GatedMLP | Mixture:
     names = expert_names(spec)
     room = f"model.layers.{index}.{names.room}"
     corrected = experts.topk_method == "noaux_tc"
-    gate = weights.raw(f"{room}.gate.weight")
-    router = Router(experts, gate, weights.raw(correction_name(room)) if corrected else None)
+    router = Router(
+        experts,
+        gate=weights.raw(f"{room}.{names.router}.weight"),
+        correction=weights.raw(correction_name(room)) if corrected else None,
+        bias=weights.raw(f"{room}.{names.router}.bias") if spec.mlp_bias else None,
+    )
     count = range(experts.num_experts)
     mlps = [_gated(spec, weights, f"{room}.experts.{expert}", names) for expert in count]
     shared = _gated(spec, weights, f"{room}.{names.shared}") if experts.n_shared_experts else None

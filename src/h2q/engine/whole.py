@@ -33,9 +33,11 @@ class Plain:
 
     @classmethod
     def of(cls, layer: Layer) -> Plain | None:
-        """None for another form: experts, a latent, matrices that are not planes."""
+        """None for another form: experts, a latent, sinks, matrices that are not planes."""
         attention, mlp = layer.attention, layer.mlp
         if not isinstance(attention, Attention) or not isinstance(mlp, GatedMLP):
+            return None
+        if attention.sinks is not None:
             return None
         together = (attention.qkv, attention.o, mlp.gate_up, mlp.down)
         matrices = tuple(one for one in together if isinstance(one, PlaneProjection))

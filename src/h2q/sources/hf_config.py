@@ -9,7 +9,8 @@ from typing import Any
 
 from h2q.core.errors import SourceError, SpecError
 from h2q.core.specs import ModelSpec
-from h2q.sources.hf_families import FAMILIES, Family, activation, refuse_unknown
+from h2q.sources.hf_families import FAMILIES
+from h2q.sources.hf_family import Family, activation, refuse_unknown
 from h2q.sources.hf_rope import read_rope
 
 SIZES = (

@@ -14,6 +14,13 @@ from h2q.core.expert_spec import MAX_MIXED_LAYERS, ExpertSpec
 from h2q.core.latent_spec import LatentSpec
 
 Config = Mapping[str, Any]
+SLOPE, LIMIT = 1.702, 7.0  # of gpt-oss, see engine.mlp
+GPT_OSS_ROPE = {
+    "rope_type": "yarn",
+    "factor": 32.0,
+    "original_max_position_embeddings": 4096,
+    "truncate": False,
+}
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")  # as families call their number
 LATENT_SIZES = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
@@ -53,6 +60,30 @@ def qwen2_moe(config: Config) -> ExpertSpec:
             f"{spec.moe_intermediate_size}."
         )
     return replace(spec, n_shared_experts=width // spec.moe_intermediate_size)
+
+
+def gpt_oss(config: Config) -> dict[str, Any]:
+    """Softmax over the chosen, as mixtral. What bends the gates has two numbers that no published
+    model changes.
+    """
+    sizes = ("swiglu_limit", LIMIT), ("swiglu_alpha", SLOPE), ("hidden_act", "silu")
+    if bad := [name for name, value in sizes if config.get(name, value) != value]:
+        raise SourceError(f"The config asks for what this version cannot run: {', '.join(bad)}.")
+    biased = config.get("attention_bias", True)
+    return {
+        "experts": mixtral(config),
+        "qkv_bias": biased,
+        "o_bias": biased,
+        "mlp_bias": True,
+        "attention_sinks": True,
+    }
+
+
+def stretched_by_default(config: Config) -> Config:
+    """gpt-oss's positions, where the config is silent."""
+    if config.get("rope_scaling") or config.get("rope_parameters"):
+        return config
+    return {**config, "rope_scaling": GPT_OSS_ROPE}
 
 
 def expanded(config: Config) -> Config:

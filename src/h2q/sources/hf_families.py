@@ -5,101 +5,21 @@ with the defaults of its configuration class in transformers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 from h2q.core.errors import SourceError
 from h2q.core.specs import FULL, SLIDING
-from h2q.sources.hf_experts import COUNTS, deepseek, expanded, mixtral, qwen2_moe, qwen3_moe
-
-Config = Mapping[str, Any]
-Fields = dict[str, Any]
-ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu_pytorch_tanh": "gelu_pytorch_tanh",
-    "gelu_new": "gelu_pytorch_tanh",
-}
-# Keys that change the network of some family. Where a family does not read one, it must hold one of
-# the values that change nothing.
-GUARDED: dict[str, tuple[object, ...]] = {
-    **dict.fromkeys(
-        (
-            "attention_bias",
-            "mlp_bias",
-            "attn_logit_softcapping",
-            "final_logit_softcapping",
-            "use_bidirectional_attention",
-            "sliding_window",
-            "no_rope_layers",
-            "num_experts",
-            "num_local_experts",
-            "n_routed_experts",
-            "use_qk_norm",
-            "qk_layernorm",
-            "clip_qkv",
-            "query_pre_attn_scalar",
-            "attention_multiplier",
-            "rope_local_base_freq",
-        ),
-        (None, False, 0),
-    ),
-    **dict.fromkeys(
-        (
-            "embedding_multiplier",
-            "residual_multiplier",
-            "logits_scaling",
-            "logit_scale",
-            "partial_rotary_factor",
-        ),
-        (None, 1),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Family:
-    """name: in ModelSpec. read: fields of a ModelSpec from a config. reads: the guarded keys it
-    understands. defaults: of the configuration class, where they are not llama's. theta, local:
-    bases of rotary positions where the config is silent. prepare: what makes the config read as
-    the others do.
-    """
-
-    name: str
-    read: Callable[[Config], Fields]
-    reads: tuple[str, ...] = ()
-    defaults: Mapping[str, Any] | None = None
-    theta: float = 10_000.0
-    local: float = 0.0
-    prepare: Callable[[Config], Config] | None = None
-
-
-def refuse_unknown(config: Config, family: Family, where: str) -> None:
-    """Raises SourceError where the config asks for what the family does not have."""
-    found = [
-        name
-        for name, neutral in GUARDED.items()
-        if name not in family.reads and config.get(name) not in neutral
-    ]
-    activation = _activation_name(config, family)
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        found.append("hidden_act")
-    if found:
-        raise SourceError(
-            f"The config asks for what this version cannot run: {', '.join(found)}.", where=where
-        )
-
-
-def activation(config: Config, family: Family) -> str:
-    """The name in ModelSpec of a config that was not refused."""
-    return ACTIVATIONS[_activation_name(config, family)]
-
-
-def _activation_name(config: Config, family: Family) -> Any:
-    if family.name.startswith("gemma"):
-        return config.get("hidden_activation") or "gelu_pytorch_tanh"
-    return config.get("hidden_act", "silu")
+from h2q.sources.hf_experts import (
+    COUNTS,
+    deepseek,
+    expanded,
+    gpt_oss,
+    mixtral,
+    qwen2_moe,
+    qwen3_moe,
+    stretched_by_default,
+)
+from h2q.sources.hf_family import Config, Family, Fields
 
 
 def _llama(config: Config) -> Fields:
@@ -208,6 +128,10 @@ def _mixtral(config: Config) -> Fields:
     return {"sliding_window": config.get("sliding_window") or 0, "experts": mixtral(config)}
 
 
+def _gpt_oss(config: Config) -> Fields:
+    return {**_windows(config, lambda index: index % 2 == 0), **gpt_oss(config)}
+
+
 def _qwen2_moe(config: Config) -> Fields:
     return {**_qwen2(config), "experts": qwen2_moe(config)}
 
@@ -271,6 +195,14 @@ FAMILIES = {
         _qwen3_moe,
         (*COUNTS, "sliding_window", "attention_bias"),
         {"max_position_embeddings": 32_768},
+    ),
+    "gpt_oss": Family(
+        "gpt_oss",
+        _gpt_oss,
+        (*COUNTS, "sliding_window", "attention_bias"),
+        {"max_position_embeddings": 131_072, "sliding_window": 128, "head_dim": 64},
+        theta=150_000.0,
+        prepare=stretched_by_default,
     ),
     "deepseek_v2": Family("deepseek_v2", deepseek, COUNTS, prepare=expanded),
     "deepseek_v3": Family("deepseek_v3", deepseek, COUNTS, prepare=expanded),

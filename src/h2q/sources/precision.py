@@ -12,7 +12,8 @@ from h2q.core.gguf_header import read_gguf_header
 from h2q.core.safetensors_header import read_header
 
 MAGIC = b"GGUF"
-SCALES = "_scale_inv"
+SCALES = ("_scale_inv", "_scales")
+BLOCKS = "_blocks"  # of MXFP4, two weights a byte
 WORTH_TELLING = 0.01  # of all weights
 
 
@@ -37,4 +38,10 @@ def _counted(path: Path) -> list[tuple[str, int]]:
         header = read_gguf_header(path, SourceError)
         return [(each.type.name, math.prod(each.shape)) for each in header.tensors.values()]
     entries = read_header(path, SourceError).items()
-    return [(e.dtype, math.prod(e.shape)) for name, e in entries if not name.endswith(SCALES)]
+    return [
+        ("MXFP4", 2 * math.prod(e.shape))
+        if name.endswith(BLOCKS)
+        else (e.dtype, math.prod(e.shape))
+        for name, e in entries
+        if not name.endswith(SCALES)
+    ]
