@@ -9,7 +9,10 @@ TESTS := $(wildcard native/tests/*)
 
 .PHONY: setup check test test-peers test-arm test-sanitize build-macos fuzz bench bench-peers bench-quality demo clean
 
+# Bytecode of all that is imported, as a wheel's installation makes it: without it, and where Python may not
+# write it (PYTHONDONTWRITEBYTECODE), every process compiles NumPy and h2q again, for half a second.
 setup: $(VENV)/.installed
+	@$(BIN)/python -m compileall -q src
 
 $(VENV)/.uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -23,7 +26,7 @@ MODULES := find src -name '*.py' | sort
 $(shell [ ! -f $(VENV)/.installed ] || $(MODULES) | cmp -s - $(VENV)/.modules || rm -f $(VENV)/.installed)
 
 $(VENV)/.installed: $(VENV)/.uv pyproject.toml uv.lock $(NATIVE)
-	$(BIN)/uv sync --locked --inexact --python $(BIN)/python --reinstall-package h2q
+	$(BIN)/uv sync --locked --inexact --compile-bytecode --python $(BIN)/python --reinstall-package h2q
 	@$(MODULES) > $(VENV)/.modules
 	@touch $@
 
@@ -73,7 +76,7 @@ ARM_PACKAGES := g++-aarch64-linux-gnu qemu-user
 
 # All but the extension, which other processors' builds have no use for.
 $(VENV)/.tools: $(VENV)/.uv pyproject.toml uv.lock
-	$(BIN)/uv sync --quiet --locked --inexact --no-install-project --python $(BIN)/python
+	$(BIN)/uv sync --quiet --locked --inexact --no-install-project --compile-bytecode --python $(BIN)/python
 	@touch $@
 
 test-arm: $(VENV)/.tools

@@ -59,6 +59,10 @@ class Served:
                 return float(line.rpartition(" ")[2])
         return 0.0
 
+    def state(self) -> Any:
+        """What a dashboard sees."""
+        return json.loads(self.call("GET", "/api/h2q/state")[1])
+
     def workers(self) -> list[psutil.Process]:
         """Processes of models, and the one that waits for a model."""
         return psutil.Process(self.process.pid).children(recursive=True)

@@ -16,6 +16,7 @@ from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.cards import ModelCard, RunningModel
 from h2q.core.errors import H2QError, MissingModelError, UsageError
 from h2q.core.events import Alternative, Part, TokenEvent, Usage
+from h2q.orchestrator.happenings import Hearer
 from h2q.orchestrator.house import Lease, Recipe, WorkEvent
 from h2q.runtime.worker import Control, Order, WorkerState
 
@@ -155,6 +156,7 @@ class ScriptedHouse:
         self.kept: dict[str, float | None] = {}
         self.blobs: dict[str, bytes] = {}
         self.recipes: list[tuple[str, Recipe]] = []
+        self.hearers: list[Hearer] = []
         self.leases = 0
 
     def card(self, name: str) -> ModelCard:
@@ -198,6 +200,9 @@ class ScriptedHouse:
             RunningModel(self.card(name), 64 << 20, 0, 2, 2, 2048, ends(keep))
             for name, keep in self.kept.items()
         ]
+
+    def listen(self, hear: Hearer) -> None:
+        self.hearers.append(hear)
 
     def folder(self, name: str) -> str:
         return self.card(name).name

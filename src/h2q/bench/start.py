@@ -2,7 +2,8 @@
 Q4_K_M of the same shape in the same run; memory promised, given back, and kept over many requests.
 
 Cold: files of the model are put out of the system's cache, proven by asking it; programs stay warm
-on both sides. Our time counts from the birth of the process, llama.cpp's from its call to load.
+on both sides, Python's as bytecode, as an installation or a first start leaves them. Our time
+counts from the birth of the process, llama.cpp's from its call to load.
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from h2q.cli.options import Json
+from h2q.cli.parameters import Argument, Option
 from h2q.core.errors import UsageError
 from h2q.core.events import ProgressListener
 
@@ -23,45 +22,43 @@ PREFIXES = ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""), (1e-3, "m"), (1e-6
 
 def bench(
     what: Annotated[
-        str, typer.Argument(help="`codec`, `kernels`, `engine`, `experts`, `serve` or `start`.")
+        str, Argument(help="`codec`, `kernels`, `engine`, `experts`, `serve` or `start`.")
     ] = "kernels",
     mebibytes: Annotated[
-        int, typer.Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
+        int, Option(min=1, max=4096, help="Codes to read; less than 64 is a mere trial.")
     ] = 256,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the result here. In a checkout: benchmarks/results."),
+        Option(help="Write the result here. In a checkout: benchmarks/results."),
     ] = None,
     shape: Annotated[
         str,
-        typer.Option(
+        Option(
             help="engine, experts, start: sizes of the model; `trial` only shows that all works."
         ),
     ] = "llama-1.1b",
     only: Annotated[
         list[str] | None,
-        typer.Option(help="engine, experts, start: this group of rows; may be given again."),
+        Option(help="engine, experts, start: this group of rows; may be given again."),
     ] = None,
-    repeats: Annotated[
-        int, typer.Option(min=1, max=100, help="engine, start: runs of each kind.")
-    ] = 3,
+    repeats: Annotated[int, Option(min=1, max=100, help="engine, start: runs of each kind.")] = 3,
     peer_files: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="engine, experts, start: a folder that keeps files of the model, gigabytes, for "
             "later."
         ),
     ] = None,
     crystal: Annotated[
         Path | None,
-        typer.Option(help="engine, serve: a small crystal. Without one the seed model is grown."),
+        Option(help="engine, serve: a small crystal. Without one the seed model is grown."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=2, max=86400, help="serve: how long many clients talk at once.")
+        float, Option(min=2, max=86400, help="serve: how long many clients talk at once.")
     ] = CROWD_SECONDS,
-    clients: Annotated[int, typer.Option(min=1, max=512, help="serve: how many.")] = 64,
+    clients: Annotated[int, Option(min=1, max=512, help="serve: how many.")] = 64,
     memory: Annotated[
-        str, typer.Option(help="experts: what a model may have resident, 2GB or 1500MiB.")
+        str, Option(help="experts: what a model may have resident, 2GB or 1500MiB.")
     ] = "2GB",
     json: Json = False,
 ) -> None:

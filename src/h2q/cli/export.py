@@ -5,22 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from h2q.cli.options import CrystalPath, Json
+from h2q.cli.parameters import Option
 
 
 def export(
     crystal: CrystalPath,
-    gguf: Annotated[Path, typer.Option("--gguf", metavar="FILE", help="The GGUF file to write.")],
+    gguf: Annotated[Path, Option("--gguf", metavar="FILE", help="The GGUF file to write.")],
     kind: Annotated[
-        str, typer.Option("--type", help="Of the matrices: f16, q8_0 or f32; norms stay F32.")
+        str, Option("--type", help="Of the matrices: f16, q8_0 or f32; norms stay F32.")
     ] = "f16",
     groups: Annotated[
         int | None,
-        typer.Option(help="Refinement groups to take in; 0: the base alone. Without: all."),
+        Option(help="Refinement groups to take in; 0: the base alone. Without: all."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a GGUF file.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace a GGUF file.")] = False,
     json: Json = False,
 ) -> None:
     """Write a crystal as a GGUF file for llama.cpp and what builds on it."""

@@ -5,36 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from h2q.cli.options import SOURCES, Json, read_text, source_place
+from h2q.cli.parameters import Argument, Option
 
 
 def crystallize(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCES)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The crystal's folder.")],
+    source: Annotated[str, Argument(metavar="SOURCE", help=SOURCES)],
+    out: Annotated[Path, Option("-o", "--out", help="The crystal's folder.")],
     quality: Annotated[
         float | None,
-        typer.Option(help="Share of the original's likelihood to keep, 0 to 1. Default: 0.9."),
+        Option(help="Share of the original's likelihood to keep, 0 to 1. Default: 0.9."),
     ] = None,
     ratio: Annotated[
-        float | None, typer.Option(help="Bytes of the original in float32 over the crystal's.")
+        float | None, Option(help="Bytes of the original in float32 over the crystal's.")
     ] = None,
     bits: Annotated[
-        float | None, typer.Option(help="Bits per weight, everything included, at most.")
+        float | None, Option(help="Bits per weight, everything included, at most.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Bytes at most, as 900MB or 1.5GiB.")] = None,
+    size: Annotated[str | None, Option(help="Bytes at most, as 900MB or 1.5GiB.")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Working set while serving, as 2GiB, at most.")
+        str | None, Option(help="Working set while serving, as 2GiB, at most.")
     ] = None,
     best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="Keep the best where the quality cannot be held.")
+        bool, Option("--best-effort", help="Keep the best where the quality cannot be held.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the rotation and of sampled text.")] = 0,
+    seed: Annotated[int, Option(help="Of the rotation and of sampled text.")] = 0,
     calibration: Annotated[
-        Path | None, typer.Option(help="Your own text (UTF-8, or .xz) instead of sampled text.")
+        Path | None, Option(help="Your own text (UTF-8, or .xz) instead of sampled text.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a crystal.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace a crystal.")] = False,
     json: Json = False,
 ) -> None:
     """Grow a crystal from a model and measure it."""

@@ -6,20 +6,17 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from h2q.cli.options import SOURCES, CrystalPath, Json
+from h2q.cli.parameters import Option
 from h2q.core.errors import CrystalError, UsageError
 
 
 def show(
     crystal: CrystalPath,
     certificate: Annotated[
-        bool, typer.Option("--certificate", help="All of the certificate, nothing else.")
+        bool, Option("--certificate", help="All of the certificate, nothing else.")
     ] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write the certificate as a page with plots.")
-    ] = None,
+    html: Annotated[Path | None, Option(help="Write the certificate as a page with plots.")] = None,
     json: Json = False,
 ) -> None:
     """Show a crystal's model, planes, sizes and certificate."""
@@ -73,13 +70,13 @@ def verify(
     crystal: CrystalPath,
     quality: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--quality",
             help="Measure every prefix again and compare with the certificate; needs --against.",
         ),
     ] = False,
     against: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help=f"The original model. {SOURCES}")
+        str | None, Option(metavar="SOURCE", help=f"The original model. {SOURCES}")
     ] = None,
     json: Json = False,
 ) -> None:

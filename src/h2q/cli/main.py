@@ -1,76 +1,78 @@
-"""The program `h2q`: its commands, and what happens when one fails."""
+"""The program `h2q`: its commands, and what happens when one fails.
+
+The way to `h2q run`'s first token leads through here, so only what is asked for is imported.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
-from typing import Any
+from collections.abc import Sequence
 
-import typer
+from h2q.cli import quick
+from h2q.cli.parameters import Command
+from h2q.core.errors import Cancelled, H2QError, ResourceError
 
-from h2q.cli import (
-    bench,
-    doctor,
-    export,
-    grow,
-    inspect,
-    make,
-    measure,
-    models,
-    serve,
-    show_off,
-    talk,
-)
-from h2q.cli.output import BUG, fail, say
-from h2q.core.errors import Cancelled, H2QError, ResourceError, UsageError
-
-# Typer carries its own copy of click; this is the base of its usage errors.
-MISSPELT: Any = typer.BadParameter.__mro__[2]
-
-app = typer.Typer(
-    name="h2q",
-    help="Grow a model checkpoint into a crystal whose first bytes already talk.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("crystallize")(grow.crystallize)
-app.command("run")(talk.run)
-app.command("show")(inspect.show)
-app.command("verify")(inspect.verify)
-app.command("eval")(measure.evaluate)
-app.command("export")(export.export)
-app.command("pull")(make.pull)
-app.command("create")(make.create)
-app.command("ls")(models.ls)
-app.command("ps")(models.ps)
-app.command("cp")(models.cp)
-app.command("rm")(models.rm)
-app.command("stop")(models.stop)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(show_off.demo)
-app.command("serve")(serve.serve)
-app.command("bench")(bench.bench)
+COMMANDS = {  # by the module that has them, in the order of the help
+    "crystallize": "grow",
+    "run": "talk",
+    "show": "inspect",
+    "verify": "inspect",
+    "eval": "measure",
+    "export": "export",
+    "pull": "make",
+    "create": "make",
+    "ls": "models",
+    "ps": "models",
+    "cp": "models",
+    "rm": "models",
+    "stop": "models",
+    "doctor": "doctor",
+    "demo": "show_off",
+    "serve": "serve",
+    "bench": "bench",
+}
+FUNCTIONS = {"eval": "evaluate"}  # whose name is not the command's
 
 
 def main() -> None:
     """Run a command; every failure has its own exit code and, with --json, its own document."""
-    as_json = "--json" in sys.argv[1:]
+    words = sys.argv[1:]
+    as_json = "--json" in words
     signal.signal(signal.SIGINT, _stop)
     try:
-        code = app(standalone_mode=False) or 0
+        code = _run(words)
     except H2QError as error:
-        code = fail(error, as_json)
+        code = _fail(error, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except MemoryError:
-        code = fail(ResourceError("The machine has too little free memory."), as_json)
+        code = _fail(ResourceError("The machine has too little free memory."), as_json)
     except Exception as error:
-        code = _unforeseen(error, as_json)
+        code = _unforeseen(error)
     sys.exit(code)
+
+
+def command(name: str) -> Command:
+    """The function behind one of COMMANDS."""
+    module = importlib.import_module(f"h2q.cli.{COMMANDS[name]}")
+    found: Command = getattr(module, FUNCTIONS.get(name, name))
+    return found
+
+
+def _run(words: Sequence[str]) -> int:
+    if words and words[0] in COMMANDS:
+        asked = command(words[0])
+        values = quick.read(asked, words[1:])
+        if values is not None:
+            asked(**values)
+            return 0
+    from h2q.cli import typer_app
+
+    return typer_app.run({name: command(name) for name in COMMANDS}, words)
 
 
 def _stop(_signal: int, _frame: object) -> None:
@@ -78,15 +80,16 @@ def _stop(_signal: int, _frame: object) -> None:
     raise Cancelled("Stopped. Nothing half-written remains; finished work is kept.")
 
 
-def _unforeseen(error: Exception, as_json: bool) -> int:
-    """A misspelt command line is the person's mistake, anything else ours."""
-    if isinstance(error, MISSPELT):
-        words = str(error.format_message())
-        if not words.startswith("Usage"):
-            return fail(UsageError(words, fix="See `h2q --help`."), as_json)
-        say(words)
-        return UsageError.exit_code
+def _fail(error: H2QError, as_json: bool) -> int:
+    from h2q.cli.output import fail
+
+    return fail(error, as_json)
+
+
+def _unforeseen(error: Exception) -> int:
     import traceback
+
+    from h2q.cli.output import BUG, say
 
     traceback.print_exception(error)
     say(BUG)

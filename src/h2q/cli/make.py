@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from h2q.cli.options import Json
+from h2q.cli.parameters import Argument, Option
 from h2q.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from h2q.orchestrator.works import Works
 
 NAMES = "hf:org/name, ollama:name, or a name of Ollama's registry like llama3.2."
-Quality = Annotated[float | None, typer.Option(help="Share of the likelihood kept; 0.9.")]
-Ratio = Annotated[float | None, typer.Option(help="Size of the original in float32 over its own.")]
-Bits = Annotated[float | None, typer.Option(help="Per weight, all in, at most.")]
+Quality = Annotated[float | None, Option(help="Share of the likelihood kept; 0.9.")]
+Ratio = Annotated[float | None, Option(help="Size of the original in float32 over its own.")]
+Bits = Annotated[float | None, Option(help="Per weight, all in, at most.")]
 MAX_MODELFILE = 4 << 20
 
 
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=NAMES)],
+    name: Annotated[str, Argument(metavar="NAME", help=NAMES)],
     quality: Quality = None,
     ratio: Ratio = None,
     bits: Bits = None,
@@ -41,12 +40,12 @@ def pull(
 
 
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the new model.")],
+    name: Annotated[str, Argument(metavar="NAME", help="Of the new model.")],
     file: Annotated[
-        Path, typer.Option("-f", "--file", help="The Modelfile; `-` reads it from stdin.")
+        Path, Option("-f", "--file", help="The Modelfile; `-` reads it from stdin.")
     ] = Path("Modelfile"),
     quantize: Annotated[
-        str, typer.Option("-q", "--quantize", help="Bits as Ollama names them: q8_0, q4_K_M.")
+        str, Option("-q", "--quantize", help="Bits as Ollama names them: q8_0, q4_K_M.")
     ] = "",
     quality: Quality = None,
     ratio: Ratio = None,

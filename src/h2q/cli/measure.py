@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from h2q.cli.options import SOURCES, CrystalPath, Json, read_text, source_place
+from h2q.cli.parameters import Option
 
 
 def evaluate(
     crystal: CrystalPath,
-    against: Annotated[str, typer.Option(metavar="SOURCE", help=f"The original model. {SOURCES}")],
-    text: Annotated[Path, typer.Option(help="UTF-8 text, or .xz.")],
-    tokens: Annotated[int, typer.Option(min=0, help="Tokens to measure on; 0: all.")] = 32_768,
-    length: Annotated[int, typer.Option(min=2, help="Tokens per row of context.")] = 512,
+    against: Annotated[str, Option(metavar="SOURCE", help=f"The original model. {SOURCES}")],
+    text: Annotated[Path, Option(help="UTF-8 text, or .xz.")],
+    tokens: Annotated[int, Option(min=0, help="Tokens to measure on; 0: all.")] = 32_768,
+    length: Annotated[int, Option(min=2, help="Tokens per row of context.")] = 512,
     json: Json = False,
 ) -> None:
     """Measure a crystal against its original: perplexity, KL divergence, agreement, quality."""

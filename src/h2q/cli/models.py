@@ -6,17 +6,16 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from h2q.cli.options import Json
+from h2q.cli.parameters import Argument, Option
 from h2q.core.errors import H2QError, NetworkError
 
 if TYPE_CHECKING:
     from h2q.core.cards import ModelCard
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of an installed model.")]
-Host = Annotated[str | None, typer.Option(help="Of the server: OLLAMA_HOST, else this machine.")]
-Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Of the server: 11434.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Of an installed model.")]
+Host = Annotated[str | None, Option(help="Of the server: OLLAMA_HOST, else this machine.")]
+Port = Annotated[int | None, Option(min=1, max=65535, help="Of the server: 11434.")]
 SHORT = 12  # digits of a digest that people compare
 UNITS = ((86_400 * 30, "month"), (86_400 * 7, "week"), (86_400, "day"), (3600, "hour"))
 
@@ -73,7 +72,7 @@ def ps(host: Host = None, port: Port = None, json: Json = False) -> None:
 
 def cp(
     source: Name,
-    destination: Annotated[str, typer.Argument(metavar="NEW", help="A further name for it.")],
+    destination: Annotated[str, Argument(metavar="NEW", help="A further name for it.")],
     json: Json = False,
 ) -> None:
     """Give a model a second name; nothing but the name is written."""
@@ -90,7 +89,7 @@ def cp(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Of installed models.")],
+    names: Annotated[list[str], Argument(metavar="NAME...", help="Of installed models.")],
     host: Host = None,
     port: Port = None,
     json: Json = False,

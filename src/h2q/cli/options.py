@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from h2q.cli.parameters import Argument, Option
 from h2q.core.errors import TextError
 
 MAX_TEXT_BYTES = 1 << 30
@@ -14,7 +13,7 @@ SEED_NAME = "seed"
 
 named: dict[Path, str] = {}  # folders of crystals, by which installed names they were asked for
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document last on stdout.")]
+Json = Annotated[bool, Option("--json", help="One JSON document last on stdout.")]
 SOURCES = "A Hugging Face folder, a .gguf file, hf:org/name, ollama:name, or `seed`."
 
 
@@ -39,7 +38,7 @@ def crystal_place(text: str) -> Path:
 
 CrystalPath = Annotated[
     Path,
-    typer.Argument(
+    Argument(
         metavar="CRYSTAL", help="A crystal's folder, or an installed name.", parser=crystal_place
     ),
 ]

@@ -4,48 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from h2q.cli.options import Json
+from h2q.cli.parameters import Option
 
 
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Where to listen: OLLAMA_HOST, else this machine only.")
+        str | None, Option(help="Where to listen: OLLAMA_HOST, else this machine only.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="11434, as Ollama; 0: any that is free.")
+        int | None, Option(min=0, max=65535, help="11434, as Ollama; 0: any that is free.")
     ] = None,
     ollama: Annotated[
-        str, typer.Option(help="A running Ollama, like http://127.0.0.1:11434: its models too.")
+        str, Option(help="A running Ollama, like http://127.0.0.1:11434: its models too.")
     ] = "",
     crystallize: Annotated[
-        bool, typer.Option("--crystallize", help="Grow Ollama's models that are asked for.")
+        bool, Option("--crystallize", help="Grow Ollama's models that are asked for.")
     ] = False,
     memory: Annotated[
         str | None,
-        typer.Option(help="For all models together, like 4GiB; most of what is free unless given."),
+        Option(help="For all models together, like 4GiB; most of what is free unless given."),
     ] = None,
     keep_alive: Annotated[
         str | None,
-        typer.Option(help="A model stays so long when idle: OLLAMA_KEEP_ALIVE, else 5m; -1: ever."),
+        Option(help="A model stays so long when idle: OLLAMA_KEEP_ALIVE, else 5m; -1: ever."),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(min=64, help="Positions each model's cache holds; as they fit.")
+        int | None, Option(min=64, help="Positions each model's cache holds; as they fit.")
     ] = None,
-    streams: Annotated[int, typer.Option(min=1, max=1024, help="Of one model at once.")] = 64,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a token.")] = 512,
+    streams: Annotated[int, Option(min=1, max=1024, help="Of one model at once.")] = 64,
+    queue: Annotated[int, Option(min=1, help="Requests that may wait for a token.")] = 512,
     per_client: Annotated[
-        int, typer.Option(min=0, help="Requests one client may have at once; 0: no limit.")
+        int, Option(min=0, help="Requests one client may have at once; 0: no limit.")
     ] = 0,
     origins: Annotated[
         str | None,
-        typer.Option(help="Web pages that may call, by comma, `*` for any; else OLLAMA_ORIGINS."),
+        Option(help="Web pages that may call, by comma, `*` for any; else OLLAMA_ORIGINS."),
     ] = None,
     drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that answers may take to end after SIGTERM.")
+        float, Option(min=0, help="Seconds that answers may take to end after SIGTERM.")
     ] = 30.0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Log failures only.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="Log failures only.")] = False,
     json: Json = False,
 ) -> None:
     """Serve models; API keys come from H2Q_API_KEYS. Ends with the answers under way at SIGTERM."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from h2q.cli.options import Json
+from h2q.cli.parameters import Option
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the crystal and the report.")] = Path(
-        "h2q-demo"
-    ),
+    out: Annotated[Path, Option(help="Folder for the crystal and the report.")] = Path("h2q-demo"),
     json: Json = False,
 ) -> None:
     """Crystallize the seed model, start it, let it talk, measure it, and write a report."""

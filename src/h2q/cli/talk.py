@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import typer
-
 from h2q.cli.options import CrystalPath, Json
+from h2q.cli.parameters import Argument, Given, Option
 from h2q.core.errors import UsageError
 from h2q.core.units import parse_bytes
 
@@ -23,36 +22,36 @@ if TYPE_CHECKING:
 MAX_STDIN = 16 << 20
 MAX_SCHEMA = 1 << 20
 TOKENS = 256  # of a text, unless more are asked for
-Penalty = Annotated[float, typer.Option(help="Of tokens that were there, taken off; 0: off.")]
+Penalty = Annotated[float, Option(help="Of tokens that were there, taken off; 0: off.")]
 
 
 def run(
-    context: typer.Context,
+    given: Given,
     crystal: CrystalPath,
-    prompt: Annotated[str | None, typer.Argument(help="What the text begins with.")] = None,
+    prompt: Annotated[str | None, Argument(help="What the text begins with.")] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Talk in turns, also down a pipe: a line is a turn.")
+        bool, Option("--chat", help="Talk in turns, also down a pipe: a line is a turn.")
     ] = False,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="To write at most; 256 of a text, unless given.")
+        int | None, Option(min=1, help="To write at most; 256 of a text, unless given.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8,
-    top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
-    top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
-    min_p: Annotated[float, typer.Option(help="Of the likeliest token's share; 0: off.")] = 0.0,
-    repeat_penalty: Annotated[float, typer.Option(help="Of tokens that were there; 1: off.")] = 1.0,
+    temperature: Annotated[float, Option(help="0 is greedy.")] = 0.8,
+    top_k: Annotated[int, Option(help="0: off.")] = 0,
+    top_p: Annotated[float, Option(help="1: off.")] = 0.95,
+    min_p: Annotated[float, Option(help="Of the likeliest token's share; 0: off.")] = 0.0,
+    repeat_penalty: Annotated[float, Option(help="Of tokens that were there; 1: off.")] = 1.0,
     presence_penalty: Penalty = 0.0,
     frequency_penalty: Penalty = 0.0,
-    repeat_last_n: Annotated[int, typer.Option(help="Tokens penalties see; -1: all.")] = 64,
-    seed: Annotated[int | None, typer.Option(help="Repeats a text.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="A text that ends the output.")] = None,
-    format: Annotated[str, typer.Option(help="`json`: any JSON object.")] = "",
+    repeat_last_n: Annotated[int, Option(help="Tokens penalties see; -1: all.")] = 64,
+    seed: Annotated[int | None, Option(help="Repeats a text.")] = None,
+    stop: Annotated[list[str] | None, Option(help="A text that ends the output.")] = None,
+    format: Annotated[str, Option(help="`json`: any JSON object.")] = "",
     schema: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A JSON Schema the text is held to.")
+        Path | None, Option(metavar="FILE", help="A JSON Schema the text is held to.")
     ] = None,
     pin: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="PLANES",
             help="`all`, `base`, or how many: fixed from the first token on, which repeats a text. "
             "Without it the model talks from its base planes and gets better under way.",
@@ -60,17 +59,17 @@ def run(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="What this process may have resident, as 900MB; the rest is fitted."),
+        Option(help="What this process may have resident, as 900MB; the rest is fitted."),
     ] = None,
-    timeline: Annotated[bool, typer.Option("--timeline", help="Draw how the start went.")] = False,
+    timeline: Annotated[bool, Option("--timeline", help="Draw how the start went.")] = False,
     cache: Annotated[
-        str, typer.Option(help="Keys and values in 8 bits, values in 4, or both in 16.")
+        str, Option(help="Keys and values in 8 bits, values in 4, or both in 16.")
     ] = "k8v8",
     ring: Annotated[
-        int, typer.Option(min=0, help="Positions kept, in constant memory; 0: the whole context.")
+        int, Option(min=0, help="Positions kept, in constant memory; 0: the whole context.")
     ] = 0,
     draft: Annotated[
-        int, typer.Option(min=0, help="Tokens the base planes guess ahead: same text, fewer steps.")
+        int, Option(min=0, help="Tokens the base planes guess ahead: same text, fewer steps.")
     ] = 0,
     json: Json = False,
 ) -> None:
@@ -115,7 +114,7 @@ def run(
             from h2q.cli.chat import converse
             from h2q.cli.chat_start import talk_with
 
-            converse(service, talk_with(crystal, ask, _named(context)))
+            converse(service, talk_with(crystal, ask, given))
             return
         if prompt is None:
             prompt = "" if sys.stdin.isatty() else sys.stdin.read(MAX_STDIN)
@@ -160,12 +159,6 @@ def _form(kind: str, schema: Path | None) -> Form | None:
     if kind not in ("", "json"):
         raise UsageError(f"--format must be `json`, not {kind!r}.", fix="A schema: --schema FILE.")
     return Form("json") if kind else None
-
-
-def _named(context: typer.Context) -> set[str]:
-    """Options that stand on the command line."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _stream(service: Service, ask: Ask, out: TextIO) -> list[TokenEvent]:

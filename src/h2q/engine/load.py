@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -46,7 +46,9 @@ from h2q.engine.projections import (
     RotatedProjection,
 )
 from h2q.geometry.rotation import rotation
-from h2q.sources import Source
+
+if TYPE_CHECKING:
+    from h2q.sources import Source
 
 
 class Weights(Protocol):

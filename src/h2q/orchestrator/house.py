@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from h2q.core.cards import ModelCard, RunningModel
+from h2q.orchestrator.happenings import Hearer
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 
@@ -85,6 +86,10 @@ class Orchestrator(Protocol):
 
     def running(self) -> Sequence[RunningModel]:
         """Models in memory or loading, as last heard. Wakes nothing, prolongs nothing."""
+        ...
+
+    def listen(self, hear: Hearer) -> None:
+        """Be told from now on of what happens to models, on the loop."""
         ...
 
     def folder(self, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from h2q.core.cards import ModelCard, RunningModel
 from h2q.core.errors import MissingModelError, ResourceError
 from h2q.crystal.store import Store
+from h2q.orchestrator.happenings import Hearer
 from h2q.orchestrator.house import Lease, Recipe, WorkEvent
 from h2q.orchestrator.installed import Installed, Shelf
 from h2q.orchestrator.jobs import SOURCES
@@ -48,6 +49,7 @@ class ResourceOrchestrator:
         self.works = Works(self.store, access or Access())
         self.shelf = Shelf(self.store)
         self._spares: Spares | None = None
+        self._in_processes = make is None
         self.residents = Residents(make or self._process, manner or Manner())
         self.uploads = Uploads(self.store.root / SOURCES)
 
@@ -141,19 +143,34 @@ class ResourceOrchestrator:
         if self._spares is not None:
             await self._spares.close()
 
+    def ready(self) -> None:
+        """Get a process ready for the next model, where models run in processes of their own and
+        none is; returns at once.
+        """
+        if self._in_processes:
+            self._kept().refill()
+
+    def listen(self, hear: Hearer) -> None:
+        """See `Orchestrator`."""
+        self.residents.tell.hearers.append(hear)
+
     async def _process(self) -> Worker:
-        from h2q.runtime.child import Spares
         from h2q.runtime.remote import ProcessWorker
+
+        return ProcessWorker(self._kept())
+
+    def _kept(self) -> Spares:
+        from h2q.runtime.child import Spares
 
         if self._spares is None:
             self._spares = Spares()
-        return ProcessWorker(self._spares)
+        return self._spares
 
     def _folder(self, model: Installed) -> str:
         return str(self.store.folder(model.stored))
 
     async def _let_go(self, resident: Resident) -> None:
-        stopping = self.residents.let_go(resident)
+        stopping = self.residents.let_go(resident, "deleted")
         until = time.monotonic() + PATIENCE
         while stopping is None and time.monotonic() < until:
             await asyncio.sleep(0.02)

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from h2q.core.cards import ModelCard, RunningModel
+from h2q.orchestrator.happenings import Why
 from h2q.runtime.worker import Order, Worker, WorkerState
 
 
@@ -14,7 +15,8 @@ from h2q.runtime.worker import Order, Worker, WorkerState
 class Resident:
     """`names`: lower-case names it was asked for by. keep: seconds it stays idle, negative for
     ever. users: leases held and wished for. promise: bytes taken of the budget. loading: until it
-    can answer. gone: it takes no more leases and ends with its last.
+    can answer. gone: it takes no more leases and ends with its last. why: it is let go; None where
+    it died or the house closes.
     """
 
     key: str
@@ -31,6 +33,7 @@ class Resident:
     timer: asyncio.TimerHandle | None = None
     suspect: bool = False
     gone: bool = False
+    why: Why | None = None
     stopping: asyncio.Task[None] | None = None
 
     @property

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 from h2q.core.cards import ModelCard
 from h2q.core.errors import BusyError, H2QError
+from h2q.orchestrator.happenings import Crier, LetGo, Restarted, Why
 from h2q.orchestrator.installed import Installed
 from h2q.orchestrator.listening import Listener, is_over
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.need import need_of
 from h2q.orchestrator.resident import Resident
 from h2q.orchestrator.room import Room
+from h2q.orchestrator.tasks import Tasks
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 LOG = logging.getLogger("h2q.house")
@@ -32,8 +33,10 @@ class Residents:
         self.room = Room(manner.budget, manner.room_seconds)
         self._table: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._listener = Listener(self.all, lambda one: self.let_go(one, now=True))
+        self._tasks = Tasks()
+        self.tell = Crier()
+        self._listener = Listener(self.all, self._lost, self.tell)
+        self._dead: set[str] = set()  # keys of those whose worker died
         self._waiting = 0
         self._seconds = 1.0  # the last loading took
         self._closing = False
@@ -57,7 +60,7 @@ class Residents:
         self._supersede(model)
         resident = self._table.get(model.key)
         if resident is not None and resident.ready and is_over(resident.worker):
-            self.let_go(resident, now=True)
+            self._lost(resident)
         elif resident is not None and resident.suspect:
             await self._listener.hear(resident)
         resident = self._table.get(model.key)
@@ -88,7 +91,9 @@ class Residents:
         resident.used = time.monotonic()
         self._settle(resident)
 
-    def let_go(self, resident: Resident, now: bool = False) -> asyncio.Task[None] | None:
+    def let_go(
+        self, resident: Resident, why: Why | None = None, now: bool = False
+    ) -> asyncio.Task[None] | None:
         """No new leases; it is stopped when nobody uses it, or `now`. The stopping, if it has
         begun.
         """
@@ -96,6 +101,7 @@ class Residents:
             del self._table[resident.key]
         if resident.stopping is None:
             resident.gone = True
+            resident.why = why or resident.why
             self._leaving.add(resident)
             self._settle(resident)
             if now and resident.stopping is None and resident.loading is None:
@@ -104,7 +110,7 @@ class Residents:
 
     async def unload(self, resident: Resident) -> None:
         """Stopped when nobody uses it; waits for that only where it is idle."""
-        resident.keep = 0.0
+        resident.keep, resident.why = 0.0, "asked"
         self._settle(resident)
         if resident.stopping is not None:
             await asyncio.shield(resident.stopping)
@@ -112,8 +118,9 @@ class Residents:
     async def control(self, resident: Resident, control: Control) -> WorkerState:
         """A wish about a running model. Raises what the worker raises."""
         assert resident.worker is not None
-        resident.state = await resident.worker.control(control)
-        return resident.state
+        state = await resident.worker.control(control)
+        self._listener.heard(resident, state)
+        return state
 
     def swap(self, model: Installed, worker: Worker, order: Order, state: WorkerState) -> Resident:
         """A started worker takes the place of the one under a name; answers under way end on the
@@ -128,10 +135,9 @@ class Residents:
             old.names.discard(model.name)
             if old.key == model.key or not old.names:
                 fresh.names |= old.names
-                self.let_go(old)
+                self.let_go(old, "replaced")
         self._table[model.key] = fresh
-        self._listener.begin(fresh)
-        self._settle(fresh)
+        self._begun(fresh, state)
         return fresh
 
     def forget(self, name: str) -> list[Resident]:
@@ -147,7 +153,7 @@ class Residents:
     def suspect(self, resident: Resident) -> None:
         """An answer broke off: look whether the worker is still there, before it is used again."""
         resident.suspect = True
-        self._spawn(self._listener.hear(resident))
+        self._tasks.begin(self._listener.hear(resident))
 
     async def close(self, drain: float) -> None:
         """Stop all, after their users have left or `drain` seconds have passed."""
@@ -160,8 +166,7 @@ class Residents:
             await asyncio.sleep(min(0.05, max(until - time.monotonic(), 0.0)))
         for one in self.all():
             self.let_go(one, now=True)
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.over()
         await self._listener.close()
 
     def _supersede(self, model: Installed) -> None:
@@ -170,12 +175,12 @@ class Residents:
             if model.name in one.names and one.key != model.key:
                 one.names.discard(model.name)
                 if not one.names:
-                    self.let_go(one)
+                    self.let_go(one, "replaced")
 
     def _begin(self, model: Installed, folder: Callable[[], str]) -> Resident:
         order = replace(self.manner.order, template=model.stored.details.template)
         made = Resident(model.key, model.card, order, self.manner.keep_alive)
-        made.loading = self._spawn(self._load(made, folder))
+        made.loading = self._tasks.begin(self._load(made, folder))
         self._table[model.key] = made
         return made
 
@@ -188,7 +193,7 @@ class Residents:
             await self.room.take(resident, need, self._idle, self._stopped)
             resident.order = need.granted(order, resident.promise)
             resident.worker = await self.make()
-            resident.state = await resident.worker.start(resident.order)
+            state = await resident.worker.start(resident.order)
         except BaseException as error:
             resident.loading = None
             await self._ended(resident)
@@ -198,8 +203,22 @@ class Residents:
         resident.loading = None
         self._seconds = time.monotonic() - began
         resident.used = time.monotonic()
+        if resident.key in self._dead:
+            self._dead.discard(resident.key)
+            self.tell(Restarted(resident.card.name))
+        self._begun(resident, state)
+
+    def _begun(self, resident: Resident, state: WorkerState) -> None:
+        """It can answer."""
+        self._listener.heard(resident, state)
         self._listener.begin(resident)
         self._settle(resident)
+
+    def _lost(self, resident: Resident) -> None:
+        """Its worker died."""
+        self._dead.add(resident.key)
+        resident.why = None
+        self.let_go(resident, now=True)
 
     def _use(self, resident: Resident, model: Installed, keep: float | None) -> None:
         if resident.timer is not None:
@@ -207,6 +226,7 @@ class Residents:
             resident.timer = None
         if keep is not None:
             resident.keep = keep
+        resident.why = None
         resident.users += 1
         resident.used = time.monotonic()
         resident.names.add(model.name)
@@ -221,6 +241,7 @@ class Residents:
             return
         self.room.changed()
         if resident.gone or resident.keep == 0:
+            resident.why = resident.why or (None if resident.gone else "idle")
             self._stop(resident)
         elif resident.keep > 0:
             loop = asyncio.get_running_loop()
@@ -229,6 +250,7 @@ class Residents:
     def _expire(self, resident: Resident) -> None:
         resident.timer = None
         if resident.idle:
+            resident.why = "idle"
             self._stop(resident)
 
     def _idle(self) -> Iterable[Resident]:
@@ -236,9 +258,13 @@ class Residents:
 
     def _stop(self, resident: Resident) -> None:
         if resident.stopping is None:
-            resident.stopping = self._spawn(self._ended(resident))
+            if resident.why is not None:
+                self.tell(LetGo(resident.card.name, resident.why))
+            resident.stopping = self._tasks.begin(self._ended(resident))
 
     async def _stopped(self, resident: Resident) -> None:
+        """For the room it takes."""
+        resident.why = "budget"
         self._stop(resident)
         assert resident.stopping is not None
         await asyncio.shield(resident.stopping)
@@ -253,6 +279,8 @@ class Residents:
             resident.timer.cancel()
         try:
             if resident.worker is not None:
+                if not self._closing:
+                    await self._listener.last(resident)
                 await resident.worker.stop()
         except H2QError as error:
             LOG.warning("A worker of %s ended badly: %s", resident.card.name, error)
@@ -260,18 +288,6 @@ class Residents:
             resident.worker = None
             self._leaving.discard(resident)
             self.room.give_back(resident)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._reap)
-        return task
-
-    def _reap(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, H2QError):
-            LOG.error("A model's work failed.", exc_info=error)
 
 
 def _newer(resident: Resident, model: Installed) -> ModelCard:

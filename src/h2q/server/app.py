@@ -44,6 +44,7 @@ class App:
         self.house, self.settings, self.log = house, settings, log or Log()
         self.bridge = bridge
         self.metrics, self.gate = Metrics(), Gate(settings.limits)
+        house.listen(self.metrics.hear)
         self.history, self.began = History(), clock()
         self.dialects = (House(), *dialects)
         self.router = Router(self.dialects)

@@ -112,11 +112,9 @@ async def states_of(request: Request, names: Sequence[str]) -> dict[str, WorkerS
     async def ask(name: str) -> WorkerState | None:
         try:
             status = request.house.control(name, Control("status"))
-            state = await asyncio.wait_for(status, STATUS_SECONDS)
+            return await asyncio.wait_for(status, STATUS_SECONDS)
         except (H2QError, asyncio.TimeoutError):
             return None
-        request.app.metrics.saw(name, state)
-        return state
 
     states = await asyncio.gather(*(ask(name) for name in names))
     return {name: state for name, state in zip(names, states, strict=True) if state is not None}

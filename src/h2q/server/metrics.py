@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from h2q.core.events import TokenEvent
+from h2q.orchestrator.happenings import Happening, Heard, LetGo, Restarted, Swapped
 
 if TYPE_CHECKING:
     from h2q.runtime.worker import WorkerState
@@ -68,17 +69,31 @@ class Metrics:
 
     def __init__(self) -> None:
         self.models: dict[str, Series] = {}
-        self._seen: dict[str, tuple[int, set[str]]] = {}  # of each model: process, phases counted
+        self._seen: dict[tuple[str, int], set[str]] = {}  # phases counted, by model and process
 
     def of(self, model: str) -> Series:
         return self.models.setdefault(model, Series())
 
-    def saw(self, model: str, state: WorkerState) -> None:
+    def hear(self, happening: Happening) -> None:
+        """Count what happened to a model."""
+        match happening:
+            case Heard(model, state):
+                self._saw(model, state)
+            case LetGo(model, why):
+                self.of(model).count("evictions", why)
+            case Restarted(model):
+                self.of(model).count("worker_restarts")
+            case Swapped(model, result):
+                self.of(model).count("swap", result)
+
+    def _saw(self, model: str, state: WorkerState) -> None:
         """Count each phase of a worker's start once, when it is first told of."""
-        process, counted = self._seen.get(model, (0, set[str]()))
-        if process != state.process:
-            counted = set[str]()
-            self._seen[model] = state.process, counted
+        start = model, state.process
+        if start not in self._seen:
+            self._seen[start] = set()
+            while len(self._seen) > KEPT_STARTS:
+                self._seen.pop(next(iter(self._seen)))
+        counted = self._seen[start]
         for event in state.timeline:
             phase = event.stage.replace(" ", "_")
             if phase in PHASES and phase not in counted:
@@ -86,6 +101,7 @@ class Metrics:
                 self.of(model).started({phase: event.seconds})
 
 
+KEPT_STARTS = 512  # model and process of each, so that nothing is counted twice
 KEPT_FIRST_TOKENS = 64  # of each model, for the dashboard
 
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
 
 from h2q.server.address import is_loopback, shown
 from h2q.server.app import create_app
 from h2q.server.limits import ServerSettings
 from h2q.server.log import Log
 from h2q.server.serving import bind, serve
-
-if TYPE_CHECKING:
-    from h2q.orchestrator.house import Orchestrator
-    from h2q.runtime.worker import Worker
 
 NO_KEYS = "Everybody who reaches this address may use the server: H2Q_API_KEYS is not set."
 
@@ -68,14 +63,7 @@ def open_house(wish: Opening, listening: Callable[[str], None]) -> None:
 
     from h2q.orchestrator.manner import Manner
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
-    from h2q.runtime.child import Spares
-    from h2q.runtime.remote import ProcessWorker
     from h2q.runtime.worker import Order
-
-    spares = Spares()
-
-    async def make() -> Worker:
-        return ProcessWorker(spares)
 
     manner = Manner(
         budget=wish.memory,
@@ -83,7 +71,7 @@ def open_house(wish: Opening, listening: Callable[[str], None]) -> None:
         waiting=settings.limits.queue,
         order=Order("", context=wish.context, streams=wish.streams),
     )
-    house = ResourceOrchestrator(make, manner)
+    house = ResourceOrchestrator(manner=manner)
     bridge = None
     if wish.ollama:
         from h2q.server.bridge import OllamaBridge
@@ -93,7 +81,6 @@ def open_house(wish: Opening, listening: Callable[[str], None]) -> None:
     async def end() -> None:
         if bridge is not None:
             await bridge.close()
-        await spares.close()
 
-    app = create_app(cast("Orchestrator", house), settings, log=log, bridge=bridge)
-    serve(app, listener, spares.refill, end)
+    app = create_app(house, settings, log=log, bridge=bridge)
+    serve(app, listener, house.ready, end)
