@@ -167,7 +167,9 @@ class GrowingLayer(PlaneWeights):
             if answer is None:
                 answer = inputs.original @ matrices[-1].T
         wanted = corrected(inputs, matrices)
-        del matrices
+        if answer is not None:
+            self.drift = self.drift + answer
+        del matrices, inputs, answer  # large
         shapes: dict[float, FloatArray] = {}
         stacks: dict[str, tuple[Plane, ...]] = {}
         for name in names:
@@ -179,10 +181,10 @@ class GrowingLayer(PlaneWeights):
                     matrix, self.plans[part.name], self._report(part.name)
                 )
                 stacks[part.name] = self.grown[part.name].planes
-        del wanted, shapes, weights, matrix, rows
+        del wanted, shapes, weights, matrix, rows  # large
         projection = PlaneProjection(stacks, turn)
-        if answer is not None:
-            self.drift = self.drift + (answer - projection(x)[0])
+        if adds:
+            self.drift -= projection(x)[0]
         return projection
 
     def _report(self, name: str) -> Callable[[float], bool]:
