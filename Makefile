@@ -61,7 +61,7 @@ check: setup
 	$(BIN)/python tools/check_house.py
 
 test: setup build/native/.tested
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 # The dashboard's tests want Debian's browser; whoever may, installs it, others skip them.
 test-peers: $(VENV)/.peers

@@ -11,8 +11,6 @@ import numpy as np
 from h2q.codec.planes import Plane
 from h2q.kernels import twins
 
-STREAMS, LENGTH = 4, 128  # of conftest.QUICK
-
 
 def decoded(stack: list[Plane]) -> np.ndarray:
     """The weights of a stack, in the rotated basis, float32 (rows, cols)."""

@@ -14,6 +14,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from h2q import kernels
+from h2q.core.settings import usable_cores
 from h2q.crystal import Crystal, open_crystal
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.sources import Source, open_source
@@ -39,6 +41,24 @@ QUICK = Options(
     measured_streams=4,
     measured_length=128,
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Processes that share the cores share them: threads that wait for each other's cores cost more
+    than they bring. What is about threads sets their number itself.
+    """
+    for name in ("H2Q_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(max(1, usable_cores() // len(specs))))
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """Kernels that cut their work in two, whatever the machine."""
+    before = kernels.threads()
+    kernels.set_threads(2)
+    yield
+    kernels.set_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +124,7 @@ def hub(server: HubServer, tmp_path: Path) -> Hub:
     """That hub with a cache of its own."""
     from h2q.sources.hub_wire import Hub
 
-    return Hub(server.address, tmp_path / "cache")
+    return Hub(server.address, tmp_path / "cache", reach_seconds=600, patience_seconds=600)
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ def test_no_speed_is_measured_on_the_twins() -> None:
         references.require_native()
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_race_restores_threads_and_path() -> None:
     before = kernels.threads(), kernels.path()
     seen = []

@@ -59,6 +59,8 @@ def test_a_page_of_nonsense_is_still_a_page(stated: dict[str, Any], spoiler: Any
             entries = list(enumerate(value))[:2]
         return [(key, *rest) for key, inner in entries for rest in [(), *places(inner)]]
 
+    for rows in ("layers", "prefixes"):  # a page is drawn for every place: few rows are enough
+        stated[rows] = stated[rows][:3]
     for place in places(stated):
         spoilt = copy.deepcopy(stated)
         target = spoilt

@@ -34,13 +34,28 @@ def document(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
+EACH_HELP = """
+import sys
+from h2q.cli.main import main
+for name in sys.argv[1:]:
+    sys.argv = ["h2q", name, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        print("ended", name, end.code)
+"""
+
+
 def test_help_names_every_command() -> None:
     result = h2q("--help")
     assert result.returncode == 0
     names = "crystallize run show verify eval export pull create ls ps cp rm stop doctor demo bench"
+    command = [sys.executable, "-c", EACH_HELP, *names.split()]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name in names.split():
         assert name in result.stdout
-        assert h2q(name, "--help").returncode == 0
+        assert f"h2q {name} [OPTIONS]" in told
+        assert f"ended {name} 0\n" in told
 
 
 def test_importing_the_package_and_the_commands_loads_no_numpy() -> None:
@@ -160,7 +175,8 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["threads"] == found["performance_cores"]
 
 
-def test_bench_of_the_kernels(tmp_path: Path) -> None:
+def test_bench_of_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("H2Q_THREADS", raising=False)
     result = h2q("bench", "kernels", "--mebibytes", "1", "--out", tmp_path, "--json")
     assert result.returncode == 0, result.stderr
     found = document(result)
@@ -257,12 +273,17 @@ def test_a_stopped_growth_goes_on_where_it_was(tmp_path: Path, how: signal.Signa
         assert (target / name).read_bytes() == (tmp_path / "whole.crystal" / name).read_bytes()
 
 
-def test_the_report_of_a_demo(tmp_path: Path) -> None:
+def test_the_report_of_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from conftest import QUICK
-    from h2q.demo import Demo
+    from h2q.demo import Demo, story
 
-    brief = replace(QUICK, calibration_streams=6, measured_streams=2, measured_length=64)
+    monkeypatch.setattr(story, "STARTS", 2)
+    monkeypatch.setattr(story, "TOKENS", 80)
+    brief = replace(
+        QUICK, calibration_streams=6, calibration_length=64, measured_streams=2, measured_length=64
+    )
     report = Demo(tmp_path, brief).run()
+    assert len(report["starts"]) == 2
     assert report == json.loads((tmp_path / "report.json").read_text())
     keys = "crystal_bytes ratio_fp32 ratio_bf16 quality kl_mean top1_agreement ms_per_token"
     for key in (*keys.split(), "first_token_seconds", "tokens_per_second", "peak_rss_bytes"):

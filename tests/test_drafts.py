@@ -23,12 +23,12 @@ LARGER = replace(
     SMALL,
     hidden_size=256,
     intermediate_size=640,
-    num_hidden_layers=14,
+    num_hidden_layers=10,
     num_attention_heads=3,
     num_key_value_heads=1,
     head_dim=64,
 )
-ROOM = 36 << 20
+ROOM = 27 << 20
 
 
 TOO_LITTLE = 6 << 20

@@ -211,7 +211,7 @@ FLOAT, UINT, TEXT = GGUFValueType.FLOAT32, GGUFValueType.UINT32, GGUFValueType.S
     ("key", "value", "value_type", "reason"),
     [
         ("general.architecture", "mamba", TEXT, "not known"),
-        ("llama.expert_count", 8, UINT, "cannot run"),
+        ("llama.expert_count", 8, UINT, "expert_used_count"),
         ("llama.attention.sliding_window", 4096, UINT, "cannot run"),
         ("llama.rope.scaling.type", "longrope", TEXT, "cannot run"),
         ("llama.rope.scaling.type", "yarn", TEXT, "rope_scaling factor"),

@@ -21,6 +21,7 @@ from h2q.core.errors import KernelError
 from h2q.geometry.rotation import rotation
 from planes import BITS, NATIVE, moved, normal, random_plane, random_stack
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 PRIMES = (2, 3, 13, 31, 61, 97, 127, 197, 263, 293)
 sizes = st.one_of(st.integers(1, 300), st.sampled_from(PRIMES))
 seeds = st.integers(0, 2**32 - 1)

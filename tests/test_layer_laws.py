@@ -23,6 +23,7 @@ from h2q.engine.stream import Stream
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, normal, random_stack
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 HEAD = 16
 STREAMS = np.array([0, 1, 1], np.int32)
 

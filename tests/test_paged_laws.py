@@ -20,6 +20,7 @@ from h2q.core.errors import KernelError, UsageError
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, moved, normal, random_stack
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 TABLES = np.array([[5, 0, 7], [2, 1, 6]], np.int32)
 POSITIONS = np.arange(PAGE * TABLES.shape[1])
 

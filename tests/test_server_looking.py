@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +81,48 @@ def test_the_dashboard_is_small_and_loads_nothing_from_elsewhere(server: Running
     assert whole < 60 << 10
     for name in ("pages.py", "..%2fapp.py", "__init__.py", "x"):
         assert server.call("GET", f"/ui/{name}")[0] == 404
+
+
+def test_updates(server: Running, tmp_path: Path) -> None:
+    def update(**given: str) -> tuple[int, Any]:
+        return server.post("/api/h2q/update", {"model": "scripted", **given})
+
+    status, told = update(crystal=str(tmp_path))
+    assert (status, told["model"]) == (200, "scripted:latest")
+    assert told["before"] != told["after"]
+    for status, words, given in (
+        (400, "either", {}),
+        (400, "either", {"crystal": "/a", "from": "b"}),
+        (400, "absolute", {"crystal": "a"}),
+        (400, "no crystal", {"crystal": str(tmp_path / "none")}),
+        (404, "No installed model", {"from": "nobody"}),
+        (404, "No installed model", {"model": "nobody", "crystal": "/a"}),
+    ):
+        found = update(**given)
+        assert found[0] == status
+        assert words in found[1]["error"]
+
+
+def test_folders_are_for_those_at_the_machine(server: Running) -> None:
+    async def ask(client: str) -> int:
+        scope = {
+            "type": "http", "method": "POST", "path": "/api/h2q/update", "client": (client, 1),
+            "headers": [(b"host", b"localhost")], "query_string": b"",
+        }  # fmt: skip
+        sent = list[dict[str, Any]]()
+        coming = [b'{"model": "scripted", "crystal": "/nowhere"}']
+
+        async def receive() -> dict[str, Any]:
+            if not coming:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": coming.pop(), "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await server.app(scope, receive, send)
+        return int(sent[0]["status"])
+
+    assert asyncio.run(ask("192.0.2.7")) == 403
+    assert asyncio.run(ask("")) == 403
+    assert asyncio.run(ask("::ffff:127.0.0.1")) == 400

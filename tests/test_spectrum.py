@@ -23,6 +23,7 @@ from h2q.geometry.spectrum import (
 )
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+noises = st.just(0.0) | st.floats(1e-3, 10)  # none, or more than the rounding of a Gram matrix
 
 
 def pair(shape: tuple[int, int], seed: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +41,7 @@ def test_singular_values_are_those_of_the_decomposition(shape: tuple[int, int], 
 
 
 @settings(deadline=None)
-@given(shape=shapes, seed=st.integers(0, 1 << 30), noise=st.floats(0, 10))
+@given(shape=shapes, seed=st.integers(0, 1 << 30), noise=noises)
 def test_weyl_bounds_every_move(shape: tuple[int, int], seed: int, noise: float) -> None:
     one, two = pair(shape, seed, noise)
     found = weyl(one, two)

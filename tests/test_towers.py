@@ -22,6 +22,7 @@ from h2q.core.specs import PlaneSpec
 from h2q.crystallize.moments import feedback
 from h2q.crystallize.towers import Matrix, TowerPlan, add_plane, encode_tower
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 sides = st.one_of(st.just(1), st.sampled_from(PRIMES), st.integers(1, 40))
 plans = st.lists(st.sampled_from([1, 2]), min_size=1, max_size=4).map(

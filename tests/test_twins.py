@@ -17,6 +17,7 @@ from h2q.core.attention import AttentionRule
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, normal, random_plane
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 SHAPES = [(1, 1), (16, 4), (5, 7), (31, 37), (128, 256), (256, 768), (263, 101), (300, 260)]
 RULE = AttentionRule(0.3)
 WINDOW = AttentionRule(0.3, window=70, softcap=5.0)

@@ -23,9 +23,9 @@ from h2q.bench.hot_update import (
     updated_under_load,
 )
 from h2q.core.errors import BusyError, CrystalError, H2QError, QualityError
-from h2q.orchestrator.update import Updated
+from h2q.orchestrator.house import Updated
 
-CROWD = Crowd(people=200, tokens=16, updates=4)  # benchmarks/hot_update.py does twenty
+CROWD = Crowd(people=100, tokens=16, updates=2)  # benchmarks/hot_update.py: 200 people, 20
 TEXT = PROMPTS[0]
 Said = tuple[dict[str, str], dict[str, str]]
 Play = Callable[..., None]

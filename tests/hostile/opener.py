@@ -1,13 +1,19 @@
-"""A process that opens one hostile thing with little memory and time, and says what came of it.
+"""A process that opens hostile things, each in a fork with little memory and time, and says what
+came of them.
 
-The memory it may use beyond what the imports took, and the seconds of processor time, are
-arguments: a bomb ends the process by MemoryError or a signal, and no error of ours is told.
+A line of JSON on the standard input asks, a line on the standard output answers. The memory that a
+fork may use beyond what the imports took, and its seconds of processor time, stand in the line: a
+bomb ends the fork by MemoryError or a signal, and no error of ours is told.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +53,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def main(door: str, path: Path, memory: int, seconds: int) -> None:
+def try_door(door: str, path: Path, memory: int, seconds: int) -> None:
     status = Path("/proc/self/statm")
     if status.exists():  # macOS does not hold to the limit; there only the time is bounded
         now = int(status.read_text().split()[0]) * resource.getpagesize()
@@ -57,10 +63,33 @@ def main(door: str, path: Path, memory: int, seconds: int) -> None:
     try:
         DOORS[door](path)
     except H2QError as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {error}", flush=True)
     else:
-        print("opened")
+        print("opened", flush=True)
+
+
+def forked(door: str, path: str, memory: int, seconds: int) -> tuple[int, str, str]:
+    """Exit code, negative after a signal, and what was written to either stream."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            code = 1
+            try:
+                try_door(door, Path(path), memory, seconds)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for stream in (out, err):
+            stream.seek(0)
+        return code, *(stream.read().decode(errors="replace") for stream in (out, err))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    for line in sys.stdin:
+        print(json.dumps(forked(*json.loads(line))), flush=True)

@@ -5,19 +5,21 @@ costs by itself can be measured and tested.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from h2q.core.asks import Ask, EmbedAsk, Embeddings
 from h2q.core.cards import ModelCard, RunningModel
-from h2q.core.errors import H2QError, MissingModelError, UsageError
+from h2q.core.errors import CrystalError, H2QError, MissingModelError, UsageError
 from h2q.core.events import Alternative, Part, TokenEvent, Usage
 from h2q.orchestrator.happenings import Hearer
-from h2q.orchestrator.house import Lease, Recipe, WorkEvent
+from h2q.orchestrator.house import Lease, Recipe, Updated, WorkEvent
 from h2q.runtime.worker import Control, Order, WorkerState
 
 CARD = ModelCard(
@@ -233,12 +235,18 @@ class ScriptedHouse:
         grown = not recipe.base or recipe.base.startswith("ollama:")
         self.copy(CARD.name if grown else recipe.base, name)
 
+    async def replace(self, name: str, crystal: Path) -> Updated:
+        card = self.card(name)
+        if not crystal.is_dir():
+            raise CrystalError("There is no crystal.", where=crystal.name)
+        after = hashlib.sha256(crystal.name.encode()).hexdigest()
+        self.cards[card.name.lower()] = replace(card, digest=after)
+        return Updated(card.name, card.digest, after, 2, 0, {"swap": 0.001})
+
     def has_blob(self, digest: str) -> bool:
         return self._checked(digest) in self.blobs
 
     async def add_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
-        import hashlib
-
         if self._checked(digest) in self.blobs:
             return False
         data = b"".join([chunk async for chunk in chunks])

@@ -29,6 +29,7 @@ COMMANDS = {  # by the module that has them, in the order of the help
     "cp": "models",
     "rm": "models",
     "stop": "models",
+    "update": "update",
     "doctor": "doctor",
     "demo": "show_off",
     "serve": "serve",

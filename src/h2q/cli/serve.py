@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from h2q.cli.options import Json
@@ -44,6 +45,14 @@ def serve(
     drain: Annotated[
         float, Option(min=0, help="Seconds that answers may take to end after SIGTERM.")
     ] = 30.0,
+    watch: Annotated[
+        list[str] | None,
+        Option(help="NAME=FOLDER: a crystal that comes into a folder takes over a name."),
+    ] = None,
+    warm: Annotated[
+        str,
+        Option(help="Disk for conversations, like 4GiB, so that none is read twice; 0: none."),
+    ] = "0",
     quiet: Annotated[bool, Option("--quiet", help="Log failures only.")] = False,
     json: Json = False,
 ) -> None:
@@ -73,6 +82,8 @@ def serve(
         memory=None if memory is None else parse_bytes(memory),
         context=context,
         streams=streams,
+        warm=parse_bytes(warm),
+        watched=tuple(map(_watched, watch or ())),
         ollama=upstream(ollama) if ollama else "",
         crystallize=crystallize,
         quiet=quiet,
@@ -84,3 +95,12 @@ def serve(
             emit({"address": address, "process": os.getpid()})
 
     open_house(wish, listening)
+
+
+def _watched(text: str) -> tuple[str, Path]:
+    from h2q.core.errors import UsageError
+
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise UsageError("It takes a name and a folder: NAME=FOLDER.", where="--watch")
+    return name, Path(folder).expanduser().resolve()

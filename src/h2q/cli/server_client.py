@@ -6,11 +6,19 @@ import http.client
 import json
 from typing import Any
 
-from h2q.core.errors import AccessError, BusyError, H2QError, MissingModelError, NetworkError
+from h2q.core.errors import (
+    AccessError,
+    BusyError,
+    H2QError,
+    MissingModelError,
+    NetworkError,
+    UsageError,
+)
 
 SECONDS = 10.0
 MAX_ANSWER = 64 << 20
 STATUS: dict[int, type[H2QError]] = {
+    400: UsageError,
     401: AccessError,
     403: AccessError,
     404: MissingModelError,
@@ -19,12 +27,17 @@ STATUS: dict[int, type[H2QError]] = {
 
 
 class ServerClient:
-    """At the host and port of the settings, or where the person says."""
+    """At the host and port of the settings, or where the person says. seconds: an answer may take
+    so long.
+    """
 
-    def __init__(self, host: str | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, host: str | None = None, port: int | None = None, seconds: float = SECONDS
+    ) -> None:
         from h2q.server.address import configured
 
         self.host, self.port = configured(host, port)
+        self._seconds = seconds
         if self.host in ("0.0.0.0", "::", ""):
             self.host = "127.0.0.1"
 
@@ -43,7 +56,7 @@ class ServerClient:
         keys = api_keys()
         headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
         data = None if body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self._seconds)
         try:
             connection.request(method, path, data, headers)
             answer = connection.getresponse()

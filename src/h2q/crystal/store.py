@@ -25,6 +25,7 @@ from h2q.crystal.store_blobs import Blobs, link
 from h2q.crystal.store_lock import StoreLock
 from h2q.crystal.store_names import (
     Details,
+    Named,
     OtherVersionError,
     StoredFile,
     StoredModel,
@@ -57,11 +58,11 @@ class Store:
                 found.append(self._read(path))
         return sorted(found, key=lambda model: (-model.modified, str(model.name)))
 
-    def find(self, text: str | OllamaName) -> StoredModel:
+    def find(self, text: Named) -> StoredModel:
         """The model of this name, whatever the case. Raises MissingModelError, UsageError for what
         is no name, CrystalError when it is damaged.
         """
-        name = store_name(text) if isinstance(text, str) else text
+        name = store_name(text)
         path = self.place(name)
         if path is None:
             raise MissingModelError(
@@ -83,25 +84,25 @@ class Store:
         return folder
 
     def install(
-        self, crystal: Path, name: str | OllamaName, details: Details, move: bool = False
+        self, crystal: Path, name: Named, details: Details, move: bool = False, collect: bool = True
     ) -> StoredModel:
-        """Makes a crystal's folder a model. Every checksum is proven on the way in. move: its
-        files are the store's to keep. Raises CrystalError, UsageError.
+        """Makes a crystal's folder a model, every checksum proven. move: its files are the store's
+        to keep. collect: what the name meant goes. Raises CrystalError, UsageError.
         """
         with self.lock.shared():
             model = self.prepare(crystal, name, details, move)
             replaced = self.give_name(model)
-        if replaced:
+        if replaced and collect:
             self.collect()
         return model
 
     def prepare(
-        self, crystal: Path, name: str | OllamaName, details: Details, move: bool = False
+        self, crystal: Path, name: Named, details: Details, move: bool = False
     ) -> StoredModel:
         """All of `install` but the name: `give_name` comes last. What has no name yet stays while
         `lock` is shared.
         """
-        wanted = store_name(name) if isinstance(name, str) else name
+        wanted = store_name(name)
         stated = read_manifest(crystal)
         shards = {entry.name: entry.sha256 for entry in stated.files}
         there = [file for file in BESIDES if (crystal / file).is_file()]
@@ -116,15 +117,16 @@ class Store:
             self._link(self._crystals / model.fingerprint, model)
         return model
 
-    def rename(self, model: StoredModel, name: str | OllamaName, details: Details) -> StoredModel:
+    def rename(
+        self, model: StoredModel, name: Named, details: Details, collect: bool = True
+    ) -> StoredModel:
         """The crystal of an installed model under a further name, with other details."""
-        wanted = store_name(name) if isinstance(name, str) else name
         with self.lock.shared():
             self._require_whole(model)
-            made = StoredModel(wanted, model.files, model.facts, details, time.time())
+            made = StoredModel(store_name(name), model.files, model.facts, details, time.time())
             self._link(self._crystals / made.fingerprint, made)
             replaced = self.give_name(made)
-        if replaced:
+        if replaced and collect:
             self.collect()
         return made
 
@@ -133,11 +135,11 @@ class Store:
         target, model = store_name(destination), self.find(source)
         self.rename(model, target, model.details)
 
-    def delete(self, text: str | OllamaName) -> int:
+    def delete(self, text: Named) -> int:
         """Removes a name, then what no other name needs; bytes freed. Where an installation is
         under way, that waits for the next time. Raises MissingModelError.
         """
-        path = self.place(store_name(text) if isinstance(text, str) else text)
+        path = self.place(store_name(text))
         if path is None:
             raise MissingModelError(f"There is no model {text}.", fix="See `h2q ls`.")
         with writing("store", str(text), "nothing was removed"):

@@ -32,6 +32,7 @@ FILE = re.compile(
 )
 HEX = re.compile(r"[0-9a-f]{64}")
 ROLES = ("system", "user", "assistant")
+Named = str | OllamaName
 FACTS = ("parameters", "context_length", "embedding_length")
 
 
@@ -142,10 +143,12 @@ class StoredModel:
         }
 
 
-def store_name(text: str) -> OllamaName:
+def store_name(text: Named) -> OllamaName:
     """The installed name that a person or a client means: `llama3.2`, `hf:org/name`,
     `ollama:name`. Raises UsageError.
     """
+    if isinstance(text, OllamaName):
+        return text
     for prefix, host in (("hf:", "hf.co/"), ("ollama:", "")):
         if text.startswith(prefix):
             text = host + text.removeprefix(prefix).replace("@", ":")

@@ -30,6 +30,7 @@ from h2q.engine.load import OriginalWeights, build_layer
 from h2q.sources import Source
 
 MOST_TOKENS = 1 << 24  # of a measuring text: what a certificate may ask for
+EACH = ("quality", "kl_mean")  # that every prefix states
 HEADLINE = ("quality", "kl_mean", "top1_agreement", "ratio_fp32")
 
 
@@ -122,7 +123,7 @@ def recheck(
     """
     if source.spec != crystal.spec:
         raise SourceError("The crystal was not grown from a model of this shape.")
-    count = len(_prefixes(certificate, crystal))
+    _unmeasured(certificate, crystal)  # what lacks a figure is refused before minutes go by
     streams, length = _text_shape(certificate, crystal)
     tokens = sample_text(
         _speaker(certificate["text"], crystal, source, progress),
@@ -133,7 +134,7 @@ def recheck(
     )
     stated_hash = certificate["text"].get("sha256")
     same = None if stated_hash is None else stated_hash == tokens_sha256([tokens])
-    models = [load_crystal(crystal, groups) for groups in range(count)]
+    models = [load_crystal(crystal, groups) for groups in range(1 + len(crystal.rank))]
     results = compare(
         _truth(source, tokens, progress),
         models,
@@ -172,13 +173,17 @@ def judge(
     """What a certificate states against the crystal's files and a new measurement of every prefix.
     Raises CrystalError when the certificate lacks a figure.
     """
+    measured = _measured(_prefixes(certificate, crystal), results, same_text is not False)
+    return Recheck(same_text, (*_unmeasured(certificate, crystal), *measured), tuple(results))
+
+
+def _unmeasured(certificate: dict[str, Any], crystal: Crystal) -> list[Figure]:
+    """Figures for which nothing is measured."""
     prefixes = _prefixes(certificate, crystal)
-    figures = [
-        *_sizes(certificate, crystal, prefixes),
-        *_headline(certificate, prefixes),
-        *_measured(prefixes, results, same_text is not False),
-    ]
-    return Recheck(same_text, tuple(figures), tuple(results))
+    for prefix in prefixes:
+        for name in EACH:
+            _number(prefix, name)
+    return [*_sizes(certificate, crystal, prefixes), *_headline(certificate, prefixes)]
 
 
 def _measured(
@@ -186,7 +191,7 @@ def _measured(
 ) -> Iterator[Figure]:
     for count, (prefix, result) in enumerate(zip(prefixes, results, strict=True)):
         for name, found in result.to_json().items():
-            if name in ("quality", "kl_mean") or name in prefix:
+            if name in EACH or name in prefix:
                 stated = _number(prefix, name)
                 tolerance = TOLERANCES[name].of(stated, result.tokens, same)
                 yield Figure(_label(count), name, stated, found, tolerance)

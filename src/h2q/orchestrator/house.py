@@ -5,9 +5,11 @@ Everything here runs on one asyncio loop; work that blocks is done in threads be
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from h2q.core.cards import ModelCard, RunningModel
@@ -35,6 +37,22 @@ class WorkEvent:
     digest: str = ""
     total: int = 0
     done: int = 0
+
+
+@dataclass
+class Updated:
+    """What an update did, from fingerprint `before` to `after`. `seconds` of each step; `planes`
+    that the new worker began with; `shared` bytes of its shards that the old crystal has too.
+    `retired` ends when nothing is left of the old.
+    """
+
+    name: str
+    before: str
+    after: str
+    planes: int = 0
+    shared: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    retired: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +123,21 @@ class Orchestrator(Protocol):
         ...
 
     def pull(self, name: str) -> AsyncIterator[WorkEvent]:
-        """Fetch and crystallize a model, then install it under its name. Closing the iterator
-        stops; what was done is kept for the next time.
+        """Fetch and crystallize a model, then install it under its name; one that runs under it
+        answers until the new one has talked. Closing the iterator stops; what was done is kept for
+        the next time.
         """
         ...
 
     def create(self, name: str, recipe: Recipe) -> AsyncIterator[WorkEvent]:
-        """Make a model from a recipe."""
+        """Make a model from a recipe; see `pull`."""
+        ...
+
+    async def replace(self, name: str, crystal: Path) -> Updated:
+        """Put the crystal in a folder in the place of an installed one; when it has talked, new
+        requests go to it, and answers under way end on the old one. Raises CrystalError,
+        QualityError; then everything is as it was.
+        """
         ...
 
     def has_blob(self, digest: str) -> bool:

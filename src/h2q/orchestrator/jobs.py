@@ -21,7 +21,7 @@ class Job:
     source: what it is grown from, as a person names it: `hf:org/name`, `ollama:name`, a name of a
     registry, or with `local` a path; empty where the recipe has files. private: registries at
     addresses that are not open to the world may be asked. recipe: what is said on top. nice: how
-    far it stands back behind other processes, 0 to 19.
+    far it stands back behind other processes, 0 to 19. collect: remove what the name meant before.
     """
 
     root: str
@@ -32,6 +32,7 @@ class Job:
     nice: int = 19
     recipe: Recipe = field(default_factory=Recipe)
     options: Options = field(default_factory=Options)
+    collect: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 from h2q.core.cards import ModelCard, RunningModel
 from h2q.core.errors import MissingModelError, ResourceError
 from h2q.crystal.store import Store
+from h2q.orchestrator.following import Follower
 from h2q.orchestrator.happenings import Hearer
-from h2q.orchestrator.house import Lease, Recipe, WorkEvent
+from h2q.orchestrator.house import Lease, Recipe, Updated, WorkEvent
 from h2q.orchestrator.installed import Installed, Shelf
 from h2q.orchestrator.jobs import SOURCES
 from h2q.orchestrator.manner import Manner
 from h2q.orchestrator.resident import Resident
 from h2q.orchestrator.residents import Maker, Residents
+from h2q.orchestrator.update import HotUpdate
 from h2q.orchestrator.uploads import Uploads
-from h2q.orchestrator.works import Access, Works
+from h2q.orchestrator.works import Access, Works, pulled_name
 from h2q.runtime.worker import Control, Order, Worker, WorkerState
 
 if TYPE_CHECKING:
@@ -51,13 +53,15 @@ class ResourceOrchestrator:
         self._spares: Spares | None = None
         self._in_processes = make is None
         self.residents = Residents(make or self._process, manner or Manner())
+        self.updates, self.follower = HotUpdate(self), Follower(self)
         self.uploads = Uploads(self.store.root / SOURCES)
 
     @asynccontextmanager
     async def lease(self, name: str, keep_alive: float | None = None) -> AsyncIterator[Lease]:
         """See `Orchestrator`."""
         began = time.perf_counter()
-        model = self.shelf.find(name)
+        self.follower.begin()
+        model = self.found(name)
         resident = await self.residents.enter(model, lambda: self._folder(model), keep_alive)
         try:
             assert resident.worker is not None
@@ -71,7 +75,7 @@ class ResourceOrchestrator:
 
     async def unload(self, name: str) -> bool:
         """See `Orchestrator`."""
-        resident = self.residents.named(self.shelf.find(name))
+        resident = self.residents.named(self.found(name))
         if resident is None:
             return False
         await self.residents.unload(resident)
@@ -79,7 +83,7 @@ class ResourceOrchestrator:
 
     async def control(self, name: str, control: Control) -> WorkerState:
         """See `Orchestrator`."""
-        resident = self.residents.named(self.shelf.find(name))
+        resident = self.residents.named(self.found(name))
         if resident is None or not resident.ready:
             raise MissingModelError("The model does not run.", where=name)
         return await self.residents.control(resident, control)
@@ -123,11 +127,16 @@ class ResourceOrchestrator:
 
     def pull(self, name: str) -> AsyncIterator[WorkEvent]:
         """See `Orchestrator`."""
-        return self.works.pull(name)
+        target = str(pulled_name(name))
+        return self.updates.around(target, lambda collect: self.works.pull(name, collect))
 
     def create(self, name: str, recipe: Recipe) -> AsyncIterator[WorkEvent]:
         """See `Orchestrator`."""
-        return self.works.create(name, recipe)
+        return self.updates.around(name, lambda collect: self.works.create(name, recipe, collect))
+
+    async def replace(self, name: str, crystal: Path) -> Updated:
+        """See `Orchestrator`."""
+        return await self.updates.replace(name, crystal)
 
     def has_blob(self, digest: str) -> bool:
         """See `Orchestrator`."""
@@ -139,6 +148,9 @@ class ResourceOrchestrator:
 
     async def close(self, drain: float) -> None:
         """See `Orchestrator`."""
+        self.residents.refuse()
+        await self.follower.close()
+        await self.updates.close()
         await self.residents.close(drain)
         if self._spares is not None:
             await self._spares.close()
@@ -165,6 +177,10 @@ class ResourceOrchestrator:
         if self._spares is None:
             self._spares = Spares()
         return self._spares
+
+    def found(self, name: str) -> Installed:
+        """The model that answers requests for a name. Raises MissingModelError, UsageError."""
+        return self.updates.serving(self.shelf.find(name))
 
     def _folder(self, model: Installed) -> str:
         return str(self.store.folder(model.stored))

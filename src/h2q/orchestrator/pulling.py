@@ -217,7 +217,7 @@ class _Maker:
             if model.details.origin.get("growth") == details.origin["growth"]:
                 self._existing(model)
                 self.teller.say("writing manifest")
-                self.store.rename(model, self.name, details)
+                self.store.rename(model, self.name, details, self.job.collect)
                 return
         from h2q.crystallize import ModelCrystallizationEngine  # much to load
 
@@ -225,7 +225,7 @@ class _Maker:
         engine = ModelCrystallizationEngine(source, self.options, origin)
         engine.grow(target, overwrite=True, progress=self.teller.heard)
         self.teller.say("writing manifest")
-        self.store.install(target, self.name, details, move=True)
+        self.store.install(target, self.name, details, move=True, collect=self.job.collect)
 
     def _origin(self) -> str:
         if self.job.recipe.files:

@@ -16,47 +16,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from h2q.core.asks import Ask
-from h2q.core.errors import BusyError, CrystalError, H2QError, QualityError, ResourceError
-from h2q.core.sampling_options import SamplingOptions
-from h2q.core.units import format_bytes
+from h2q.core.errors import BusyError, H2QError, ResourceError
 from h2q.crystal.store_names import StoredModel
+from h2q.orchestrator.happenings import Swapped
+from h2q.orchestrator.house import Updated, WorkEvent
 from h2q.orchestrator.installed import Installed
-from h2q.orchestrator.need import need_of
-from h2q.orchestrator.orchestrator import ResourceOrchestrator
 from h2q.orchestrator.resident import Resident
-from h2q.runtime.worker import Control, Order, Worker, WorkerState
+from h2q.orchestrator.tasks import Tasks
+from h2q.orchestrator.trial import Clock, Trial, verify
 
+if TYPE_CHECKING:
+    from h2q.orchestrator.orchestrator import ResourceOrchestrator
+
+Work = Callable[[bool], AsyncGenerator[WorkEvent, None]]  # removes what it replaces, or leaves it
 LOG = logging.getLogger("h2q.update")
 PROBE = "Once upon a time there was"
-PROBE_TOKENS = 8
-PROBE_SECONDS = 60.0
-NOISE = 0.98  # of the entropy of guessing: a model that knows nothing
 WATCH_SECONDS = 2.0
 LOOK_SECONDS = 0.05  # between two looks whether the old one has ended
+DONE = "success"  # the last step of work
 
 
 @dataclass
-class Updated:
-    """What an update did, from fingerprint `before` to `after`. `seconds` of each step; `planes`
-    that the new worker began with; `shared` bytes of its shards that the old crystal has too.
-    `retired` ends when nothing is left of the old.
-    """
+class _Guard:
+    """Requests for a name go to `model`, whatever the name means, while `works` are under way."""
 
-    name: str
-    before: str
-    after: str
-    planes: int = 0
-    shared: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    retired: asyncio.Task[None] | None = None
+    model: Installed
+    works: int = 0
 
 
 class HotUpdate:
@@ -67,7 +58,8 @@ class HotUpdate:
     def __init__(self, house: ResourceOrchestrator, probe: str = PROBE) -> None:
         self._house, self._probe = house, probe
         self._turns: dict[str, asyncio.Lock] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._guards: dict[str, _Guard] = {}
+        self._tasks = Tasks()
 
     async def replace(self, name: str, crystal: Path) -> Updated:
         """Put the crystal in a folder in the place of the one that is installed under a name.
@@ -78,13 +70,61 @@ class HotUpdate:
         beside the old one; then everything is as it was.
         """
         found = self._house.shelf.find(name)
-        async with self._turns.setdefault(found.name, asyncio.Lock()):
+        async with self._turn(found.name):
             try:
                 with ExitStack() as kept:
-                    return await self._replaced(self._house.shelf.find(name), crystal, kept)
+                    done = await self._replaced(self._house.shelf.find(name), crystal, kept)
             except BaseException:
-                await asyncio.shield(asyncio.to_thread(self._house.store.collect))
+                self._tell(found, False)
+                await asyncio.shield(self._collect())
                 raise
+            self._guarded(found.name)
+        if done.retired is not None:
+            self._tell(found, True)
+        return done
+
+    def serving(self, found: Installed) -> Installed:
+        """Who answers requests for a name: the model it means, or still the one before, while work
+        gives the name to another.
+        """
+        guard = self._guards.get(found.name)
+        return found if guard is None else guard.model
+
+    async def around(self, name: str, work: Work) -> AsyncGenerator[WorkEvent, None]:
+        """The steps of work that installs a model. Where one runs under the name, requests go on to
+        it until the new one has talked, and the last step comes behind that. Without room for both
+        the new one is loaded when the old one's answers have ended. Raises what the work raises,
+        and what `replace` does; then the name means what it did.
+        """
+        old = await asyncio.to_thread(self._known, name)
+        runs = old is not None and bool(self._running(old.name))
+        async with aclosing(work(not runs)) as steps:
+            if old is None or not runs:
+                async for step in steps:
+                    yield step
+                return
+            with self._guarding(old) as guard, ExitStack() as kept:
+                kept.callback(lambda: self._tasks.begin(self._collect()))
+                await asyncio.to_thread(kept.enter_context, self._house.store.lock.shared())
+                async for step in steps:
+                    if step.status == DONE:
+                        async with self._turn(old.name):
+                            await self._adopted(old.name, guard, kept)
+                    yield step
+
+    @contextmanager
+    def _guarding(self, model: Installed) -> Iterator[_Guard]:
+        guard = self._guards.setdefault(model.name, _Guard(model))
+        guard.works += 1
+        try:
+            yield guard
+        finally:
+            guard.works -= 1
+            if not guard.works:
+                self._guards.pop(model.name, None)
+
+    async def _collect(self) -> None:
+        await asyncio.to_thread(self._house.store.collect)
 
     async def watch(
         self,
@@ -111,14 +151,34 @@ class HotUpdate:
                         told(outcome)
             await asyncio.sleep(seconds)
 
+    def begin_watch(self, name: str, crystal: Path) -> None:
+        """The same in the background, until `close`."""
+        self._tasks.begin(self.watch(name, crystal))
+
     async def close(self) -> None:
         """Waits for no old worker: the house stops those."""
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self._tasks.cancel()
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        return self._turns.setdefault(name, asyncio.Lock())
+
+    def _tell(self, model: Installed, good: bool) -> None:
+        told = Swapped(model.card.name, "success" if good else "rolled_back")
+        self._house.residents.tell(told)
+
+    def _known(self, name: str) -> Installed | None:
+        try:
+            return self._house.shelf.find(name)
+        except H2QError:
+            return None
+
+    def _guarded(self, name: str) -> None:
+        """Requests under a guard go to what the name means now."""
+        if name in self._guards:
+            self._guards[name].model = self._house.shelf.find(name)
 
     async def _replaced(self, old: Installed, crystal: Path, kept: ExitStack) -> Updated:
-        house, clock = self._house, _Clock()
+        house, clock = self._house, Clock()
         # From here on no file of the old or the new crystal is removed by anybody.
         await asyncio.to_thread(kept.enter_context, house.store.lock.shared())
         details = old.stored.details
@@ -128,146 +188,89 @@ class HotUpdate:
         done.seconds, done.shared = clock.seconds, _shared(old.stored, new)
         if done.before == done.after:
             return done
-        await asyncio.to_thread(_verify, house.store.folder(new))
+        await asyncio.to_thread(verify, house.store.folder(new))
         clock.lap("verify")
-        trial = await self._tried(old, new, clock)
+        trial = await self._placed(old, new)
+        await trial.begin(self._probe, clock)
         try:
             done.planes = trial.state.planes
-            await self._swap(old, new, trial)
+            await trial.lives()
+            if house.shelf.find(old.card.name).stored.fingerprint != old.stored.fingerprint:
+                raise BusyError("Somebody else has just changed the model.", where=old.card.name)
+            self._swap(old, new, trial)
         except BaseException:
             await asyncio.shield(trial.end())
             raise
+        if not trial.before:
+            await trial.end()
         clock.lap("swap")
-        done.retired = asyncio.ensure_future(self._retire(trial.before, kept.pop_all()))
-        self._retiring.add(done.retired)
-        done.retired.add_done_callback(self._retiring.discard)
+        done.retired = self._tasks.begin(self._retire(trial.before, kept.pop_all()))
         return done
 
-    async def _tried(self, old: Installed, new: StoredModel, clock: _Clock) -> _Trial:
-        """A worker of the new crystal that is known to talk."""
-        house = self._house
-        folder = await asyncio.to_thread(house.store.folder, new)
-        template = new.details.template
-        order = replace(house.residents.manner.order, crystal=str(folder), template=template)
-        trial = _Trial(house, old, order)
-        await trial.take_room()
+    async def _adopted(self, name: str, guard: _Guard, kept: ExitStack) -> None:
+        """The name means another model already; its worker, where the old one runs."""
+        old, house = guard.model, self._house
+        new = await asyncio.to_thread(house.shelf.find, name)
+        if new.key == old.key or not self._running(name):
+            guard.model = new
+            return
         try:
-            trial.worker = await house.residents.make()
-            trial.state = await trial.worker.start(trial.order)
-            clock.lap("start")
-            await asyncio.wait_for(self._talks(trial), PROBE_SECONDS)
-            clock.lap("probe")
-        except BaseException as error:
-            await asyncio.shield(trial.end())
-            if isinstance(error, asyncio.TimeoutError):
-                raise QualityError("The new model fell silent over its probe.") from error
+            if new.stored.fingerprint != old.stored.fingerprint:
+                await asyncio.to_thread(verify, house.store.folder(new.stored))
+            try:
+                trial = await self._placed(old, new.stored)
+            except (BusyError, ResourceError) as error:
+                LOG.warning(
+                    "The new model of %s does not begin beside the old one: %s", name, error
+                )
+                guard.model = new
+                return
+            await trial.begin(self._probe, Clock())
+            try:
+                await trial.lives()
+                self._swap(old, new.stored, trial)
+            except BaseException:
+                await asyncio.shield(trial.end())
+                raise
+            if not trial.before:
+                await trial.end()
+        except BaseException:
+            house.store.give_name(old.stored)
+            self._tell(old, False)
             raise
+        guard.model = house.shelf.find(name)
+        self._tell(old, True)
+        self._tasks.begin(self._retire(trial.before, kept.pop_all()))
+
+    async def _placed(self, old: Installed, new: StoredModel) -> Trial:
+        folder = await asyncio.to_thread(self._house.store.folder, new)
+        trial = Trial(self._house, old, folder, new)
+        await trial.take_room()
         return trial
 
-    async def _talks(self, trial: _Trial) -> None:
-        sampling = SamplingOptions(temperature=0, max_tokens=PROBE_TOKENS)
-        entropies = []
-        ask = Ask(prompt=self._probe, raw=True, sampling=sampling)
-        async for event in trial.worker.generate(ask):
-            if event.token < 0:
-                break
-            if not (math.isfinite(event.logprob) and math.isfinite(event.entropy)):
-                raise QualityError("The new model's words have no probability: it is damaged.")
-            entropies.append(event.entropy)
-        vocabulary = math.log(await asyncio.to_thread(_vocabulary, trial.order))
-        if entropies and sum(entropies) > NOISE * vocabulary * len(entropies):
-            raise QualityError("The new model guesses every word: it has learned nothing.")
+    def _running(self, name: str) -> list[Resident]:
+        residents = self._house.residents.all()
+        return [one for one in residents if name in one.names and (one.ready or one.loading)]
 
-    async def _swap(self, old: Installed, new: StoredModel, trial: _Trial) -> None:
+    def _swap(self, old: Installed, new: StoredModel, trial: Trial) -> None:
         """The name, then the worker, with no other work of the loop between the two."""
         house = self._house
-        trial.state = await trial.worker.control(Control("status"))  # it has not died meanwhile
-        if house.shelf.find(old.card.name).stored.fingerprint != old.stored.fingerprint:
-            raise BusyError("Somebody else has just changed the model.", where=old.card.name)
-        trial.before = [one for one in house.residents.all() if old.name in one.names]
-        running = any(one.ready or one.loading for one in trial.before)
+        trial.before = self._running(old.name)
         house.store.give_name(new)
         try:
             found = house.shelf.find(old.card.name)
-            if running:
+            if trial.before:
                 house.residents.swap(found, trial.worker, trial.order, trial.state)
         except BaseException:
             house.store.give_name(old.stored)
             raise
         house.residents.room.give_back(trial.place)
-        if not running:
-            await trial.end()
 
     async def _retire(self, before: list[Resident], kept: ExitStack) -> None:
         with kept:
             while any(one.gone and one in self._house.residents.all() for one in before):
                 await asyncio.sleep(LOOK_SECONDS)
-        await asyncio.to_thread(self._house.store.collect)
-
-
-class _Trial:
-    """A worker on its way into a house, and its place in the budget."""
-
-    worker: Worker
-    state: WorkerState
-
-    def __init__(self, house: ResourceOrchestrator, old: Installed, order: Order) -> None:
-        self._house, self.order = house, order
-        self.place = Resident(old.key, old.card, order, 0.0)
-        self.before: list[Resident] = []
-
-    async def take_room(self) -> None:
-        """What it needs, or what is free when that holds the base planes at least. Nobody is sent
-        away for it.
-        """
-        room = self._house.residents.room
-        need = await asyncio.to_thread(need_of, self.order, room.budget)
-        size = min(need.most, room.free)
-        if need.least > size:
-            raise (ResourceError if need.least > room.budget else BusyError)(
-                f"The new model needs {format_bytes(need.least)} beside the old one; "
-                f"{format_bytes(max(room.free, 0))} are free.",
-                where=self.place.card.name,
-                fix="Update it when less is running, or give the server more memory.",
-            )
-        room.hold(self.place, size)
-        self.order = need.granted(self.order, size)
-
-    async def end(self) -> None:
-        """Nothing of it is left."""
-        try:
-            if hasattr(self, "worker"):
-                await self.worker.stop()
-        finally:
-            self._house.residents.room.give_back(self.place)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, step: str) -> None:
-        now = time.perf_counter()
-        self.seconds[step], self._last = now - self._last, now
-
-
-def _verify(crystal: Path) -> None:
-    from h2q.crystal.verify import verify_crystal
-
-    for check in verify_crystal(crystal):
-        if not check.ok:
-            raise CrystalError(
-                f"The new crystal is not sound: {check.detail}",
-                where=check.name,
-                fix="Grow or copy it again; the old one goes on.",
-            )
-
-
-def _vocabulary(order: Order) -> int:
-    from h2q.crystal.manifest import read_manifest
-
-    return read_manifest(Path(order.crystal)).spec.vocab_size
+        await self._collect()
 
 
 def _shared(old: StoredModel, new: StoredModel) -> int:

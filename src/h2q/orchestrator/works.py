@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,15 +44,17 @@ class Works:
     def __init__(self, store: Store, access: Access) -> None:
         self.store, self.access = store, access
 
-    async def pull(self, name: str) -> AsyncIterator[WorkEvent]:
-        """See `Orchestrator`."""
+    async def pull(self, name: str, collect: bool = True) -> AsyncGenerator[WorkEvent, None]:
+        """See `Orchestrator`. collect: remove what it takes the place of."""
         wanted = pulled_name(name)
-        async with aclosing(work(self._job(str(wanted), name))) as events:
+        async with aclosing(work(self._job(str(wanted), name, collect=collect))) as events:
             async for event in events:
                 yield event
 
-    async def create(self, name: str, recipe: Recipe) -> AsyncIterator[WorkEvent]:
-        """See `Orchestrator`."""
+    async def create(
+        self, name: str, recipe: Recipe, collect: bool = True
+    ) -> AsyncGenerator[WorkEvent, None]:
+        """See `Orchestrator` and `pull`."""
         target = store_name(name)
         if not recipe.base and not recipe.files:
             raise UsageError("neither 'from' or 'files' was specified")
@@ -61,7 +63,7 @@ class Works:
                 raise UsageError(f"The blob of {file[:80]} was not uploaded.", where="files")
         found = None if recipe.files else await asyncio.to_thread(self._installed, recipe.base)
         if found is not None:
-            async with aclosing(self._renamed(found, target, recipe)) as steps:
+            async with aclosing(self._renamed(found, target, recipe, collect)) as steps:
                 async for event in steps:
                     yield event
             return
@@ -69,7 +71,8 @@ class Works:
         base = str(Path(recipe.base).expanduser().resolve()) if local else recipe.base
         if not local and not recipe.files:
             pulled_name(base)
-        async with aclosing(work(self._job(str(target), base, recipe, local))) as events:
+        job = self._job(str(target), base, recipe, local, collect)
+        async with aclosing(work(job)) as events:
             async for event in events:
                 yield event
 
@@ -80,17 +83,22 @@ class Works:
             return None
 
     async def _renamed(
-        self, model: StoredModel, target: OllamaName, recipe: Recipe
+        self, model: StoredModel, target: OllamaName, recipe: Recipe, collect: bool
     ) -> AsyncGenerator[WorkEvent, None]:
         details = await asyncio.to_thread(with_recipe, model.details, recipe)
         for file in model.files:
             yield WorkEvent(f"using existing layer sha256:{file.sha256}")
         yield WorkEvent("writing manifest")
-        await asyncio.to_thread(self.store.rename, model, target, details)
+        await asyncio.to_thread(self.store.rename, model, target, details, collect)
         yield WorkEvent("success")
 
     def _job(
-        self, name: str, source: str, recipe: Recipe | None = None, local: bool = False
+        self,
+        name: str,
+        source: str,
+        recipe: Recipe | None = None,
+        local: bool = False,
+        collect: bool = True,
     ) -> Job:
         return Job(
             root=str(self.store.root),
@@ -101,6 +109,7 @@ class Works:
             nice=self.access.nice,
             recipe=recipe or Recipe(),
             options=self.access.options,
+            collect=collect,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from h2q.server.address import is_loopback, shown
 from h2q.server.app import create_app
@@ -12,6 +13,7 @@ from h2q.server.limits import ServerSettings
 from h2q.server.log import Log
 from h2q.server.serving import bind, serve
 
+WARM = "warm"  # in the store
 NO_KEYS = "Everybody who reaches this address may use the server: H2Q_API_KEYS is not set."
 
 
@@ -19,6 +21,7 @@ NO_KEYS = "Everybody who reaches this address may use the server: H2Q_API_KEYS i
 class Opening:
     """What a person wishes. memory: bytes for all models together, None for a share of what is
     free. context: positions of each model's cache, None as it fits. streams: of one model at once.
+    watched: names, and folders whose crystals take them over. warm: bytes of disk for talks.
     ollama: address of another server whose models are here too; crystallize: grow them.
     """
 
@@ -28,6 +31,8 @@ class Opening:
     memory: int | None = None
     context: int | None = None
     streams: int = 64
+    watched: tuple[tuple[str, Path], ...] = ()
+    warm: int = 0
     ollama: str = ""
     crystallize: bool = False
     quiet: bool = False
@@ -61,17 +66,27 @@ def open_house(wish: Opening, listening: Callable[[str], None]) -> None:
     if not settings.loopback and not settings.keys:
         log.write("warning", message=NO_KEYS)
 
+    from h2q.crystal.store import Store
     from h2q.orchestrator.manner import Manner
     from h2q.orchestrator.orchestrator import ResourceOrchestrator
     from h2q.runtime.worker import Order
 
+    store = Store()
     manner = Manner(
         budget=wish.memory,
         keep_alive=settings.keep_alive,
         waiting=settings.limits.queue,
-        order=Order("", context=wish.context, streams=wish.streams),
+        order=Order(
+            "",
+            context=wish.context,
+            streams=wish.streams,
+            warm=str(store.root / WARM) if wish.warm else None,
+            warm_bytes=wish.warm,
+        ),
     )
-    house = ResourceOrchestrator(manner=manner)
+    house = ResourceOrchestrator(manner=manner, root=store.root)
+    for name, _ in wish.watched:
+        house.card(name)  # or it is said now that there is none
     bridge = None
     if wish.ollama:
         from h2q.server.bridge import OllamaBridge
@@ -82,5 +97,10 @@ def open_house(wish: Opening, listening: Callable[[str], None]) -> None:
         if bridge is not None:
             await bridge.close()
 
+    def begin() -> None:
+        house.ready()
+        for name, folder in wish.watched:
+            house.updates.begin_watch(name, folder)
+
     app = create_app(house, settings, log=log, bridge=bridge)
-    serve(app, listener, house.ready, end)
+    serve(app, listener, begin, end)

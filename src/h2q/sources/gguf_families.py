@@ -7,16 +7,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from h2q.core.errors import SourceError
 from h2q.core.rope import RopeScaling
 from h2q.core.specs import FULL, SLIDING
-from h2q.sources.gguf_metadata import Metadata
+from h2q.sources.gguf_keys import Fields, Keys
+from h2q.sources.gguf_mixtures import (
+    COUNT,
+    STRETCH,
+    deepseek,
+    gpt_oss,
+    mixtral,
+    qwen2_moe,
+    qwen3_moe,
+    unturned,
+    whole_ramp,
+)
 
-Fields = dict[str, Any]
 Tables = Mapping[str, tuple[float, ...]]  # small tensors of numbers, by name
 ROPE_FACTORS, SHORT_FACTORS, LONG_FACTORS = (
     "rope_freqs.weight",
@@ -27,39 +34,16 @@ MOST_LAYERS = 1 << 12
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Metadata of one architecture: `number("rope.freq_base")` is that of its own key."""
-
-    metadata: Metadata
-    kind: str
-
-    def number(self, name: str, default: float = 0.0) -> float:
-        """A number, or the default where the key is absent."""
-        found = self.metadata.number(f"{self.kind}.{name}")
-        return default if found is None else shortest(found)
-
-    def integer(self, name: str, default: int = 0) -> int:
-        """A whole number, or the default where the key is absent."""
-        found = self.metadata.integer(f"{self.kind}.{name}")
-        return default if found is None else found
-
-
-@dataclass(frozen=True)
 class Family:
     """name: in ModelSpec. read: fields of a ModelSpec. reads: the keys that would otherwise have to
-    be neutral.
+    be neutral. rope: what it makes of the scaling that files spell. latent: `read` knows the heads.
     """
 
     name: str
     read: Callable[[Keys], Fields]
     reads: tuple[str, ...] = ()
-
-
-def shortest(value: float) -> float:
-    """The decimal number that a float32 was written for: 9.999999747378752e-06 -> 1e-05."""
-    with np.errstate(over="ignore"):
-        narrow = np.float32(value)
-    return float(str(narrow)) if narrow == value else value
+    rope: Callable[[RopeScaling | None], RopeScaling | None] = lambda scaling: scaling
+    latent: bool = False
 
 
 def biases(names: Container[str]) -> Fields:
@@ -183,6 +167,19 @@ FAMILIES = {
     "phi3": Family("phi3", _phi3, ("attention.sliding_window",)),
     "granite": Family("granite", _granite, SCALES),
     "smollm3": Family("smollm3", _smollm3),
+    "qwen2moe": Family("qwen2_moe", qwen2_moe, (COUNT,)),
+    "qwen3moe": Family("qwen3_moe", qwen3_moe, (COUNT,)),
+    "gpt-oss": Family("gpt_oss", gpt_oss, (COUNT, "attention.sliding_window"), whole_ramp),
+    "deepseek2": Family("deepseek_v2", deepseek, (COUNT, STRETCH), unturned, latent=True),
 }
+WITH_EXPERTS = {"llama": Family("mixtral", mixtral, (COUNT,))}  # where a file has some
+
+
+def family_of(keys: Keys) -> Family | None:
+    """That of an architecture, None where it is not known."""
+    found = FAMILIES.get(keys.kind)
+    return WITH_EXPERTS.get(keys.kind, found) if keys.integer(COUNT) else found
+
+
 TABLES = (ROPE_FACTORS, SHORT_FACTORS, LONG_FACTORS)
 MOST_FACTORS = 1 << 16

@@ -4,24 +4,22 @@ package the blocks; tensors are read when asked for.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from h2q.core.architecture import tensors
 from h2q.core.errors import SourceError, shown
-from h2q.core.gguf_header import GGUFTensor
 from h2q.core.specs import ModelSpec
-from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.gguf_blocks import read_weights, require_readable
 from h2q.sources.gguf_config import model_spec
 from h2q.sources.gguf_families import MOST_FACTORS, TABLES
-from h2q.sources.gguf_names import gguf_name, in_halves, joined
+from h2q.sources.gguf_names import in_halves
+from h2q.sources.gguf_places import expansion, find_places
 from h2q.sources.gguf_shards import open_shards
 from h2q.sources.gguf_tokenizer import tokenizer_json
 from h2q.sources.gguf_vocabulary import read_vocabulary
+from h2q.sources.latent_order import half_split
 from h2q.sources.source import require_template
 
 
@@ -39,8 +37,7 @@ class GGUFSource:
         self._vocabulary = read_vocabulary(model.metadata)
         tables = {name: self._numbers(name) for name in TABLES if name in model.tensors}
         self.spec: ModelSpec = model_spec(model.metadata, self._vocabulary, model.tensors, tables)
-        self._places: dict[str, tuple[Path, GGUFTensor]] = {}
-        self._require_tensors()
+        self._places = find_places(self.spec, model.tensors, path.name)
 
     @property
     def stored_bytes(self) -> int:
@@ -53,7 +50,7 @@ class GGUFSource:
 
     def files(self) -> tuple[Path, ...]:
         """Every shard that holds a tensor, first shard first."""
-        return tuple(dict.fromkeys(path for path, _ in self._places.values()))
+        return tuple(dict.fromkeys(path for found in self._places.values() for path, _ in found))
 
     def tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A tensor in float32, rows in Hugging Face's order. Raises SourceError when it is missing
@@ -61,8 +58,11 @@ class GGUFSource:
         """
         if name not in self._places:
             raise SourceError(f"There is no tensor {shown(name)}.", where=self.path.name)
-        path, place = self._places[name]
-        return in_halves(name, read_weights(path, place), self.spec)
+        parts = [read_weights(path, place) for path, place in self._places[name]]
+        wide = expansion(*parts) if len(parts) > 1 else parts[0]
+        if self.spec.latent is not None:
+            return half_split(self.spec.latent, name, wide)
+        return in_halves(name, wide, self.spec)
 
     def tokenizer_json(self) -> str:
         """The tokenizer as the text of a tokenizer.json, made from the metadata."""
@@ -80,62 +80,3 @@ class GGUFSource:
             raise SourceError("The tensor is no short list.", where=f"{self.path.name}: {name}")
         require_readable(place)
         return tuple(map(float, read_weights(path, place)))
-
-    def _rows(
-        self, found: tuple[Path, GGUFTensor], part: tuple[str, int, int], tensor: TensorSpec
-    ) -> tuple[Path, GGUFTensor]:
-        """Rows of a joined matrix as a tensor of their own."""
-        (path, place), (name, first, whole) = found, part
-        rows, cols = tensor.shape
-        if place.shape != (cols, whole):
-            raise SourceError(
-                f"The metadata ask for shape {(whole, cols)}, the file holds {place.shape[::-1]}.",
-                where=name,
-                fix="Metadata and weights do not belong together.",
-            )
-        require_readable(place)
-        size = cols // place.type.block * place.type.bytes
-        begin = place.begin + first * size
-        return path, replace(place, shape=(cols, rows), begin=begin, end=begin + rows * size)
-
-    def _require_tensors(self) -> None:
-        left, used = dict(self._tensors), set(TABLES)
-        if self.spec.num_hidden_layers > len(left):
-            raise SourceError(
-                f"The metadata ask for {self.spec.num_hidden_layers:,} layers, the file holds "
-                f"{len(left):,} tensors.",
-                where=self.path.name,
-                fix="Is it the file of another model, or a vocabulary alone?",
-            )
-        for tensor in tensors(self.spec):
-            name = gguf_name(tensor.name, self.spec)
-            if (part := joined(tensor.name, self.spec)) is not None:
-                name = part[0]
-                used.add(name)
-                if name in left:
-                    self._places[tensor.name] = self._rows(left[name], part, tensor)
-                    continue
-            if name not in left:
-                raise SourceError(
-                    f"The file lacks {name}.",
-                    where=self.path.name,
-                    fix="Is it the file of another model, or a vocabulary alone?",
-                )
-            path, place = left.pop(name)
-            if place.shape[::-1] != tensor.shape:
-                raise SourceError(
-                    f"The metadata ask for shape {tensor.shape}, the file holds "
-                    f"{place.shape[::-1]}.",
-                    where=name,
-                    fix="Metadata and weights do not belong together.",
-                )
-            require_readable(place)
-            self._places[tensor.name] = path, place
-        left = {name: place for name, place in left.items() if name not in used}
-        if left:
-            raise SourceError(
-                f"The file holds {len(left):,} tensors this version does not know, such as "
-                f"{shown(next(iter(left)))}.",
-                where=self.path.name,
-                fix="They would have to be ignored, and the model would not be the same.",
-            )

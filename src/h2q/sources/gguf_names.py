@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from h2q.core.mlp_tensors import expert_names, is_expert
 from h2q.core.specs import ModelSpec
 
 OUTPUT = "output.weight"
@@ -27,6 +28,13 @@ IN_LAYER = {
     "mlp.down_proj.weight": "ffn_down.weight",
     "self_attn.q_norm.weight": "attn_q_norm.weight",
     "self_attn.k_norm.weight": "attn_k_norm.weight",
+    "self_attn.sinks": "attn_sinks.weight",
+    "self_attn.q_a_proj.weight": "attn_q_a.weight",
+    "self_attn.q_a_layernorm.weight": "attn_q_a_norm.weight",
+    "self_attn.q_b_proj.weight": "attn_q_b.weight",
+    "self_attn.kv_a_proj_with_mqa.weight": "attn_kv_a_mqa.weight",
+    "self_attn.kv_a_layernorm.weight": "attn_kv_a_norm.weight",
+    "self_attn.kv_b_proj.weight": "attn_kv_b.weight",
 }
 IN_SANDWICH = {  # where attention and MLP have norms behind them
     "post_attention_layernorm.weight": "post_attention_norm.weight",
@@ -34,7 +42,7 @@ IN_SANDWICH = {  # where attention and MLP have norms behind them
     "post_feedforward_layernorm.weight": "post_ffw_norm.weight",
 }
 PAIRED = ("self_attn.q_proj", "self_attn.k_proj")
-PAIRED_FAMILIES = ("llama", "granite", "smollm3")
+PAIRED_FAMILIES = ("llama", "granite", "mixtral", "smollm3")
 JOINED = {  # Phi-3: where the rows of a matrix begin in another
     "self_attn.q_proj.weight": ("attn_qkv.weight", ()),
     "self_attn.k_proj.weight": ("attn_qkv.weight", ("q",)),
@@ -53,9 +61,43 @@ def gguf_name(name: str, spec: ModelSpec | None = None) -> str:
     _, _, index, part = name.split(".", 3)
     if spec is not None and spec.post_norms and part in IN_SANDWICH:
         return f"blk.{index}.{IN_SANDWICH[part]}"
+    if spec is not None and (mixed := _in_mixture(part, spec)):
+        return f"blk.{index}.{mixed}"
     weight = part.removesuffix(".bias") + ".weight" if part.endswith(".bias") else part
     found = IN_LAYER[weight]
     return f"blk.{index}.{found if weight == part else found.removesuffix('weight') + 'bias'}"
+
+
+def _in_mixture(part: str, spec: ModelSpec) -> str:
+    """The name in a layer of what belongs to experts, an expert's that of all; "" of all else."""
+    if spec.family == "gpt_oss" and part == "post_attention_layernorm.weight":
+        return "post_attention_norm.weight"
+    names = expert_names(spec)
+    if spec.experts is None or not part.startswith(f"{names.room}."):
+        return ""
+    inside, _, end = part.removeprefix(f"{names.room}.").rpartition(".")
+    if inside == "gate" and end == "e_score_correction_bias":
+        return "exp_probs_b.bias"
+    owner = inside.rpartition(".")[0]
+    kinds = {
+        names.router: "ffn_gate_inp",
+        names.shared_gate: "ffn_gate_inp_shexp",
+        f"{names.shared}.gate_proj": "ffn_gate_shexp",
+        f"{names.shared}.up_proj": "ffn_up_shexp",
+        f"{names.shared}.down_proj": "ffn_down_shexp",
+    }
+    if owner.startswith("experts."):
+        kinds = {
+            f"{owner}.{names.gate}": "ffn_gate_exps",
+            f"{owner}.{names.up}": "ffn_up_exps",
+            f"{owner}.{names.down}": "ffn_down_exps",
+        }
+    return f"{kinds[inside]}.{end}" if inside in kinds else ""
+
+
+def expert_of(name: str) -> int | None:
+    """Which expert of its layer a tensor belongs to, None for what is no expert's."""
+    return int(name.split(".experts.")[1].split(".")[0]) if is_expert(name) else None
 
 
 def joined(name: str, spec: ModelSpec) -> tuple[str, int, int] | None:

@@ -9,6 +9,7 @@ import tokenizers
 
 from h2q.core.errors import TextError
 from h2q.core.files import read_bounded
+from h2q.text.byte_pairs import from_tables
 from h2q.text.limits import failures, require_modest, require_sound_maps
 from h2q.text.stream import ByteStream, TextStream, is_byte_level
 
@@ -26,22 +27,36 @@ class Tokenizer:
     _leads = False
     _special: frozenset[int] | None = None
     _byte_level: bool | None = None
+    _vocab_size: int | None = None
 
     def __init__(self, path: Path) -> None:
-        data = read_bounded(path, MAX_TOKENIZER_BYTES, TextError)
-        self._tokenizer = _parsed(data, path.name)
+        self._read(read_bounded(path, MAX_TOKENIZER_BYTES, TextError), path.name)
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
         """The tokenizer that the text of a tokenizer.json describes."""
         made = cls.__new__(cls)
-        made._tokenizer = _parsed(text.encode("utf-8"), "tokenizer.json")
+        made._read(text.encode("utf-8"), "tokenizer.json")
         return made
+
+    def _read(self, data: bytes, where: str) -> None:
+        require_sound_maps(data, where)
+        parsed = _from_tables(data)
+        if parsed is None:
+            with failures("its own file", where):
+                parsed = tokenizers.Tokenizer.from_buffer(data), None
+        self._tokenizer, self._vocab_size = parsed
+        require_modest(self._tokenizer, where)
+        self._tokenizer.no_padding()  # a file may ask for any length
+        self._tokenizer.no_truncation()  # and must not cut a text silently
 
     @property
     def vocab_size(self) -> int:
         """Number of ids, added tokens included: one more than the largest id."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if self._vocab_size is None:
+            ids = self._tokenizer.get_vocab(with_added_tokens=True).values()
+            self._vocab_size = max(ids, default=-1) + 1
+        return self._vocab_size
 
     def require_fit(self, vocab_size: int) -> None:
         """Raises TextError when the tokenizer can produce an id the model does not have."""
@@ -135,11 +150,13 @@ class Tokenizer:
         return self._byte_level
 
 
-def _parsed(data: bytes, where: str) -> tokenizers.Tokenizer:
-    require_sound_maps(data, where)
-    with failures("its own file", where):
-        parsed = tokenizers.Tokenizer.from_buffer(data)
-    require_modest(parsed, where)
-    parsed.no_padding()  # a file may ask for any length
-    parsed.no_truncation()  # and must not cut a text silently
-    return parsed
+def _from_tables(data: bytes) -> tuple[tokenizers.Tokenizer, int | None] | None:
+    """The tokenizer and its number of ids; None where only the library can read it, or can say what
+    is wrong.
+    """
+    try:
+        with failures("its own file"):
+            found = from_tables(data)
+    except TextError:
+        return None
+    return None if found is None else (found[0], found[1] + 1)

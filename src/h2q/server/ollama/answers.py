@@ -87,7 +87,8 @@ async def chat(request: Request) -> Reply | None:
         **_common(card, given, split=True),
     )
     top = given.top_logprobs if given.logprobs else None
-    return await _answer(request, given, ask, Chunks(given.model, request.arrived, True, True, top))
+    chunks = Chunks(given.model, request.arrived, True, True, top, given.tell_planes)
+    return await _answer(request, given, ask, chunks)
 
 
 def _common(card: ModelCard, given: Answered, split: bool) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class _Generated(Chunks):
         self, request: Request, given: GenerateRequest, turns: Sequence[Message] | None
     ) -> None:
         top = given.top_logprobs if given.logprobs else None
-        super().__init__(given.model, request.arrived, False, not given.raw, top)
+        super().__init__(given.model, request.arrived, False, not given.raw, top, given.tell_planes)
         self._turns = turns
 
     def context(self, said: str) -> dict[str, Any]:
@@ -147,6 +148,8 @@ async def _answer(request: Request, given: Answered, ask: Ask, chunks: Chunks) -
     if given.logprobs:
         events = [event for event in answer.events if event.token >= 0]
         document["logprobs"] = [logprob(event, given.top_logprobs) for event in events]
+    if given.tell_planes and answer.events:
+        document["planes"] = answer.events[-1].planes
     return Reply(dumps(document))
 
 
