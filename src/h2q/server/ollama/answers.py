@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from h2q.core.asks import Ask, Call, Message
-from h2q.core.errors import MissingModelError
+from h2q.core.errors import MissingModelError, TextError
 from h2q.server.connected import while_connected
 from h2q.server.ollama.asking import alternatives, check, form, thinking
 from h2q.server.ollama.chunks import (
@@ -26,7 +26,7 @@ from h2q.server.ollama.options import choose
 from h2q.server.ollama.shapes import ChatRequest, GenerateRequest
 from h2q.server.ollama.shapes import Message as Turn
 from h2q.server.ollama.words import dumps, utc
-from h2q.server.refusal import Refusal
+from h2q.server.refusal import Refusal, refusal_of
 from h2q.server.reply import Reply
 from h2q.server.streaming import Question, gather, stream
 
@@ -134,6 +134,10 @@ async def _answer(request: Request, given: Answered, ask: Ask, chunks: Chunks) -
         answer = await gather(request, question)
     except MissingModelError:
         raise missing(given.model) from None
+    except TextError as error:
+        if ask.template is None:
+            raise
+        raise Refusal(500, refusal_of(error).message) from None  # as Ollama has it
     in_chat = isinstance(given, ChatRequest)
     _, _, calls = told_apart(answer.calls, 0)
     document = {
