@@ -22,7 +22,7 @@ from h2q.crystal import Crystal, open_crystal
 from h2q.engine import Model, load_crystal
 from h2q.engine.expert_store import ExpertStore
 from h2q.engine.load import exchange
-from h2q.runtime.expert_budget import other_bytes
+from h2q.runtime.expert_budget import expert_bytes, other_bytes
 
 POOL = 1 << 20
 AROUND = 64 << 10  # what Linux maps with a page that is touched
@@ -86,6 +86,10 @@ def test_experts_with_biases(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(model), expected)
     assert store.tally().let_go > 0
     store.close()
+    crystal = open_crystal(path)
+    biases = 4 * 4 * 16 * (2 * 1024 + 256)  # bytes, layers, experts, gate and up and down
+    assert expert_bytes(crystal, 1) <= every_byte(path)  # which counts shared pages twice
+    assert other_bytes(crystal, 1) > biases
 
 
 def every_byte(path: Path, groups: int | None = None) -> int:

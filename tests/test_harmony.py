@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2q.text import Content, Reasoning, SplitEvent, ToolCall, dialect_of, opens_reasoning
+from h2q.text import (
+    Content,
+    Reasoning,
+    SplitEvent,
+    Tokenizer,
+    ToolCall,
+    dialect_of,
+    opens_reasoning,
+)
 from h2q.text import harmony as module
 from h2q.text.dialects import HARMONY
 from h2q.text.harmony import HarmonySplitter
@@ -99,3 +109,17 @@ def test_the_dialect_is_found() -> None:
     assert opens_reasoning(f"<|start|>assistant{THOUGHT}", HARMONY)
     assert not opens_reasoning(f"<|start|>assistant{FINAL}", HARMONY)
     assert {"<|channel|>", "<|message|>", "<|end|>", "<|call|>"} <= set(HARMONY.special_tags)
+
+
+def test_tokens_that_a_decoder_leaves_out() -> None:
+    """The tags are special tokens; they reach the splitter and nobody else."""
+    folder = Path(__file__).parents[1] / "src" / "h2q" / "assets" / "seed"
+    words = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    words.add_special_tokens([*HARMONY.special_tags[2:], "<|call|>"])
+    tokenizer = Tokenizer.from_json(words.to_str())
+    text = f"{THOUGHT}wörk{NEXT}{FINAL}done"
+    stream, splitter = tokenizer.stream(HARMONY.special_tags), HarmonySplitter(HARMONY)
+    events = [e for t in tokenizer.encode(text) for e in splitter.push(stream.push(t))]
+    events += splitter.flush()
+    assert joined(events) == [Reasoning("wörk"), Content("done")]
+    assert dialect_of("", tokenizer.added_names()) is HARMONY
