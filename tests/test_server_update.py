@@ -54,6 +54,13 @@ def say(server: Served, options: dict[str, Any] = GREEDY) -> str:
     return str(answer["response"])
 
 
+def sure(server: Served) -> list[float]:
+    """Log-probabilities of an answer: no two crystals have the same, though they say the same."""
+    status, answer = server.post("/api/generate", body(GREEDY) | {"stream": False, "logprobs": True})
+    assert status == 200, answer
+    return [token["logprob"] for token in answer["logprobs"]]
+
+
 def updated(server: Served, *words: str) -> tuple[int, Any]:
     """What `h2q update` says: its exit code and document."""
     command = [sys.executable, "-m", "h2q", "update", *words, "--port", str(server.port), "--json"]
@@ -70,8 +77,16 @@ def running(server: Served) -> int:
     return len(json.loads(server.call("GET", "/api/ps")[1])["models"])
 
 
+def whole(server: Served) -> bool:
+    """Whether all planes of the model are in memory."""
+    (model,) = json.loads(server.call("GET", "/api/h2q/state")[1])["models"]
+    return 0 < model["planes"] == model["all_planes"]
+
+
 def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_path: Path) -> None:
-    before = say(server)
+    say(server)
+    assert until(lambda: whole(server))
+    before, surely = say(server), sure(server)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("POST", "/api/generate", json.dumps(body(ENDLESS)))
     lines = connection.getresponse()
@@ -80,7 +95,7 @@ def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_p
     assert code == 0, told
     assert told["before"] != told["after"]
     assert set(told["seconds"]) == {"store", "verify", "start", "probe", "swap"}
-    assert say(server) != before
+    assert sure(server) != surely
     assert running(server) == 2
     words = [json.loads(line) for line in islice(lines, READ)]
     assert not any(word.get("error") or word["done"] for word in words)
@@ -118,9 +133,9 @@ def test_what_cannot_be_is_said(server: Served, tmp_path: Path, other_path: Path
 def test_a_crystal_that_comes_into_a_folder_takes_over(
     server: Served, place: Path, seed_path: Path
 ) -> None:
-    before = say(server)
+    before = sure(server)
     cut_crystal(seed_path, place, 1)
-    assert until(lambda: say(server) != before)
+    assert until(lambda: sure(server) != before)
 
 
 def test_what_another_process_installs_is_loaded(server: Served, seed_path: Path) -> None:
