@@ -56,7 +56,9 @@ def say(server: Served, options: dict[str, Any] = GREEDY) -> str:
 
 def sure(server: Served) -> list[float]:
     """Log-probabilities of an answer: no two crystals have the same, though they say the same."""
-    status, answer = server.post("/api/generate", body(GREEDY) | {"stream": False, "logprobs": True})
+    status, answer = server.post(
+        "/api/generate", body(GREEDY) | {"stream": False, "logprobs": True}
+    )
     assert status == 200, answer
     return [token["logprob"] for token in answer["logprobs"]]
 
