@@ -203,6 +203,7 @@ def prepare() -> None:
     import numpy.random  # noqa: F401
 
     import h2q.runtime.expert_budget
+    import h2q.runtime.warm
     import h2q.text.template
     import h2q.text.tokenizer  # noqa: F401
 
