@@ -6,8 +6,9 @@ UV_VERSION := 0.13.9
 TOOLS_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"  # cmake looks for ninja there
 NATIVE := CMakeLists.txt native/CMakeLists.txt $(wildcard native/src/* native/binding/*)
 TESTS := $(wildcard native/tests/*)
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-.PHONY: setup check test test-peers test-arm test-sanitize build-macos fuzz bench bench-peers bench-quality demo clean
+.PHONY: setup check test test-long test-peers test-arm test-sanitize build-macos fuzz bench bench-peers bench-quality demo clean
 
 # Bytecode of all that is imported, as a wheel's installation makes it: without it, and where Python may not
 # write it (PYTHONDONTWRITEBYTECODE), every process compiles NumPy and h2q again, for half a second.
@@ -61,7 +62,10 @@ check: setup
 	$(BIN)/python tools/check_house.py
 
 test: setup build/native/.tested
-	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
+	$(PYTEST) -m "not long"
+
+test-long: setup
+	$(PYTEST) -m long
 
 # The dashboard's tests want Debian's browser; whoever may, installs it, others skip them.
 test-peers: $(VENV)/.peers

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from loopback import Handler, listening
 
 COMMIT = "c0ffee" + "0" * 34
 REPO = "tester/seed"
@@ -86,41 +87,38 @@ class HubServer:
 def serving(hub: HubServer) -> Iterator[HubServer]:
     """The server on a free port of the loopback."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler):
         timeout = HANG_SECONDS
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - of http.server
             self._answer(body=True)
 
-        def do_HEAD(self) -> None:
+        def do_HEAD(self) -> None:  # noqa: N802 - of http.server
             self._answer(body=False)
-
-        def log_message(self, *_: Any) -> None:
-            pass
 
         def _answer(self, body: bool) -> None:
             parts = urlsplit(self.path)
-            wanted, permit = self.headers["Range"], self.headers["Authorization"]
-            hub.seen.append(Seen(self.command, parts.path, wanted, permit))
+            permit = self.headers["Authorization"]
+            hub.seen.append(Seen(self.command, parts.path, self.headers["Range"], permit))
             if parts.path.startswith("/api/models/"):
                 key = "api"
             else:
                 key = unquote(parts.path.rpartition("/")[2])
             if hub.token is not None and permit != f"Bearer {hub.token}":
-                self._head(401, {"X-Error-Message": "Invalid username or password."}, 0)
+                self.head(401, {"X-Error-Message": "Invalid username or password."}, 0)
             elif hub.status.get(key):
                 status, headers = hub.status[key].pop(0)
-                self._head(status, headers, 0)
+                self.head(status, headers, 0)
             elif parts.path == f"/api/models/{REPO}/revision/main":
                 text = hub.describe() if hub.listing is None else hub.listing
-                self._head(200, {"Content-Type": "application/json", **hub.headers}, len(text))
+                self.head(200, {"Content-Type": "application/json", **hub.headers}, len(text))
                 self.wfile.write(text)
             elif key in hub.redirect:
-                self._head(302, {**self._names(key), "Location": hub.redirect[key]}, 0)
+                self.head(302, {**self._names(key), "Location": hub.redirect[key]}, 0)
             elif key in hub.files and key != "api":
-                self._file(key, wanted, body)
+                self._file(key, body)
             else:
-                self._head(404, {"X-Error-Code": "RepoNotFound"}, 0)
+                self.head(404, {"X-Error-Code": "RepoNotFound"}, 0)
 
         def _names(self, name: str) -> dict[str, str]:
             names = {"X-Repo-Commit": COMMIT}
@@ -131,13 +129,11 @@ def serving(hub: HubServer) -> Iterator[HubServer]:
                     names["X-Linked-Size"] = str(len(hub.files[name]))
             return names
 
-        def _file(self, name: str, wanted: str | None, body: bool) -> None:
+        def _file(self, name: str, body: bool) -> None:
             data, headers, status = hub.files[name], self._names(name), 200
-            if wanted and hub.ranges:
-                begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
-                headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
-                data, status = data[begin:], 206
-            self._head(status, {**headers, **hub.headers}, len(data))
+            if hub.ranges:
+                status, data = self.rest(data, headers)
+            self.head(status, {**headers, **hub.headers}, len(data))
             if not body:
                 return
             if hub.drop.get(name):
@@ -150,26 +146,6 @@ def serving(hub: HubServer) -> Iterator[HubServer]:
             else:
                 self.wfile.write(data)
 
-        def _head(self, status: int, headers: dict[str, str], length: int) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(length), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """A client that hangs up is what some tests are about."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with listening(Answers, hub.stopped) as host:
+        hub.address = f"http://{host}"
         yield hub
-    finally:
-        hub.stopped.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

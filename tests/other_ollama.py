@@ -9,8 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import Handler, listening
 
 LINES = [
     b'{"model":"theirs","created_at":"2026-01-01T00:00:00Z","response":"a\\u003cb","done":false}\n',
@@ -44,15 +45,13 @@ def other_ollama() -> Iterator[Other]:
     """Runs for as long as the block."""
     other = Other()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None: ...
 
         def _heads(self) -> dict[str, str]:
             return {name.lower(): value for name, value in self.headers.items()}
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - of http.server
             other.asked.append((self.path, self._heads(), b""))
             if self.path == "/api/tags":
                 self._whole(200, {"models": [TAG, DOUBLE]})
@@ -61,7 +60,7 @@ def other_ollama() -> Iterator[Other]:
             else:
                 self._whole(404, {"error": "no"})
 
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 - of http.server
             data = self.rfile.read(int(self.headers["Content-Length"]))
             other.asked.append((self.path, self._heads(), data))
             name = json.loads(data)["model"]
@@ -133,21 +132,9 @@ def other_ollama() -> Iterator[Other]:
 
         def _whole(self, status: int, document: Any) -> None:
             data = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json; charset=utf-8")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
+            self.head(status, {"Content-Type": "application/json; charset=utf-8"}, len(data))
             self.wfile.write(data)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    other.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with listening(Answers, other.free) as host:
+        other.port = int(host.rpartition(":")[2])
         yield other
-    finally:
-        other.free.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+from loopback import Handler, listening
 from ollama_stores import Store
 
 NAMESPACE = "library"
@@ -56,13 +55,10 @@ def serving(root: Path) -> Iterator[Registry]:
     """A registry without models on a free port."""
     registry = Registry(Store(root))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - of http.server
             registry.asked.append((self.path, self.headers["Range"]))
             parts = self.path.removeprefix("/v2/").split("/")
             if len(parts) != 4:
@@ -76,51 +72,26 @@ def serving(root: Path) -> Iterator[Registry]:
             return self._file(place.read_bytes(), last.removeprefix("sha256:"))
 
         def _file(self, data: bytes, digest: str) -> None:
-            wanted, status, headers = self.headers["Range"], 200, {}
-            whole = len(data)
-            if wanted:
-                begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
-                headers["Content-Range"] = f"bytes {begin}-{whole - 1}/{whole}"
-                data, status = data[begin:], 206
+            headers = dict[str, str]()
+            status, data = self.rest(data, headers)
             cuts = registry.drop.get(digest)
             if registry.hang == digest:
-                self._head(status, headers, len(data))
+                self.head(status, headers, len(data))
                 self.wfile.write(data[: len(data) // 2])
                 self.wfile.flush()
                 registry.waiting.set()
                 registry.go_on.wait(600)
                 self.close_connection = True
             elif cuts:
-                self._head(status, headers, len(data))
+                self.head(status, headers, len(data))
                 self.wfile.write(data[: cuts.pop(0)])
                 self.close_connection = True
             else:
                 self._send(status, data, headers)
 
         def _send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-            self._head(status, headers or {}, len(data))
+            self.head(status, headers or {}, len(data))
             self.wfile.write(data)
 
-        def _head(self, status: int, headers: dict[str, str], length: int) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(length), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """A client that hangs up is what some tests are about."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    registry.host = f"127.0.0.1:{server.server_address[1]}"
-    try:
+    with listening(Answers, registry.go_on) as registry.host:
         yield registry
-    finally:
-        registry.go_on.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

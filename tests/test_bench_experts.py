@@ -10,6 +10,7 @@ from h2q.bench import ExpertOptions, bench_experts
 from h2q.core.errors import UsageError
 
 
+@pytest.mark.long
 def test_all_rows(tmp_path: Path) -> None:
     found = bench_experts(ExpertOptions(("1+1 bits",), files=tmp_path, shape="trial"))
     assert found["same_text"] == {"1+1 bits": True}

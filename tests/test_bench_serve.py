@@ -13,6 +13,7 @@ from h2q.bench.serve_crowd import Client, Crowd
 from h2q.core.errors import ResourceError
 
 
+@pytest.mark.long
 def test_a_trial_has_all_rows(seed_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_whole, "STARTS", 1)
     monkeypatch.setattr(serve, "CROWD_TOKENS", 4)

@@ -273,6 +273,7 @@ def test_a_stopped_growth_goes_on_where_it_was(tmp_path: Path, how: signal.Signa
         assert (target / name).read_bytes() == (tmp_path / "whole.crystal" / name).read_bytes()
 
 
+@pytest.mark.long
 def test_the_report_of_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from conftest import QUICK
     from h2q.demo import Demo, story

@@ -42,6 +42,7 @@ def grown_within(room: int, source: Path, target: Path) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
 def test_a_model_larger_than_the_memory_is_grown(tmp_path: Path) -> None:
     """The float32 weights alone would exceed what the process may take."""

@@ -197,7 +197,10 @@ def test_hostile_names_are_refused(store: Store, crystal: Path, name: str) -> No
             work(name)
 
 
-def test_removing_waits_for_whoever_is_adding(store: Store, crystal: Path) -> None:
+def test_removing_waits_for_whoever_is_adding(
+    store: Store, crystal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h2q.crystal.store_lock.WAIT_SECONDS", 0.1)
     store.install(crystal, "one", Details())
     with store.lock.shared():
         assert store.delete("one") == 0  # the name is gone, the blobs are not yet

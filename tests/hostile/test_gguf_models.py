@@ -41,7 +41,7 @@ from h2q.core.errors import SourceError
         ("rope.freq_base", F32, float("inf"), "number above"),
         ("rope.freq_base", F32, 0.0, "number above"),
         ("attention.key_length", U32, 15, "heads of one width"),
-        ("expert_count", F32, float("nan"), "cannot run"),
+        ("expert_count", F32, float("nan"), "whole number"),
     ],
 )
 def test_sizes_that_lie(tmp_path: Path, key: str, kind: int, content: object, reason: str) -> None:

@@ -11,14 +11,20 @@ from h2q.core.specs import CLAMPED
 from h2q.engine.projections import Apply, FloatArray, Matrices, Projection
 
 SLOPE, LIMIT = np.float32(1.702), np.float32(7)  # of every gpt-oss
+ONE = np.float32(1)
 
 
 def clamped_swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
     """gate sigmoid(1.702 gate) (up + 1), gates at most 7, ups within +-7: float32 (T, n). silu of
     1.702 gate is 1.702 times the left half.
     """
-    gate = np.minimum(gate, LIMIT) * SLOPE
-    return kernels.swiglu(gate, (np.clip(up, -LIMIT, LIMIT) + np.float32(1)) / SLOPE)
+    gate = np.minimum(gate, LIMIT)
+    gate *= SLOPE
+    up = np.minimum(up, LIMIT)
+    np.maximum(up, -LIMIT, out=up)
+    up += ONE
+    up *= ONE / SLOPE
+    return kernels.swiglu(gate, up)
 
 
 GATES = {"silu": kernels.swiglu, "gelu_pytorch_tanh": kernels.geglu, CLAMPED: clamped_swiglu}

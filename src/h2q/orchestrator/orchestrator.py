@@ -148,6 +148,7 @@ class ResourceOrchestrator:
 
     async def close(self, drain: float) -> None:
         """See `Orchestrator`."""
+        self.residents.shut()
         await self.follower.close()
         await self.updates.close()
         await self.residents.close(drain)

@@ -155,9 +155,13 @@ class Residents:
         resident.suspect = True
         self._tasks.begin(self._listener.hear(resident))
 
+    def shut(self) -> None:
+        """Take no more users."""
+        self._closing = True
+
     async def close(self, drain: float) -> None:
         """Stop all, after their users have left or `drain` seconds have passed."""
-        self._closing = True
+        self.shut()
         until = time.monotonic() + drain
         for one in self.all():
             if one.loading is not None:
