@@ -11,17 +11,16 @@ All are measured on held-out books, and on text sampled from the original.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from command import run
 from common_start import SEED_MODEL, CommonStart
-from h2q.bench import machine, slug, write_result
+from h2q.bench import machine
 from h2q.cli.options import read_text
 from h2q.core.architecture import EMBEDDING, coded
-from h2q.core.errors import H2QError
 from h2q.core.events import silent
 from h2q.crystallize import Options, SpectralStabilityController, compare
 from h2q.crystallize.allocate import Judge, plan_for_bytes
@@ -125,19 +124,7 @@ def measured(folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--out", type=Path, help="a folder such as benchmarks/results")
-    options = parser.parse_args()
-    try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        document = measured(options.folder)
-        if options.out is not None:
-            write_result(options.out / f"choices-{slug()}.json", document)
-    except H2QError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run("choices", __doc__, FOLDER, lambda options: measured(options.folder))
 
 
 if __name__ == "__main__":

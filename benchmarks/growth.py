@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -23,15 +24,29 @@ from pathlib import Path
 from typing import Any
 
 from h2q.bench import machine, slug, write_result
+from h2q.core.architecture import tensors
 from h2q.core.errors import H2QError
+from h2q.core.events import Progress
 from h2q.core.memory import peak_rss_bytes
+from h2q.core.specs import ModelSpec
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.budget import parameters
+from h2q.runtime.process import rss_parts
 from h2q.sources import open_source
 from random_llama import SPEC, write_random_llama
 
 GOAL_SECONDS, GOAL_BYTES = 900, 6_000_000_000
-EVERY = 10.0  # seconds between looks at the clock and at memory
+EVERY = 0.05  # seconds between looks at memory
+
+
+def layer_bound(spec: ModelSpec) -> int:
+    """1.5 times (a layer in float32 and its moments) + 1 GB: what growing may take however many
+    layers there are.
+    """
+    layer = [t for t in tensors(spec) if t.coded and ".layers.0." in t.name]
+    widths = {tensor.reads: tensor.shape[1] for tensor in layer}
+    weights = sum(math.prod(tensor.shape) for tensor in layer)
+    return int(1.5 * 4 * (weights + sum(width**2 for width in widths.values())) + 1e9)
 
 
 def grown(folder: Path, bits: float) -> dict[str, Any]:
@@ -39,16 +54,20 @@ def grown(folder: Path, bits: float) -> dict[str, Any]:
     source = open_source(folder)
     options = Options(bits=bits)
     sizes, count = options.sizes(parameters(source.spec)), parameters(source.spec)
-    began, worked, curve, over = time.perf_counter(), time.process_time(), [], threading.Event()
+    began, worked, over = time.perf_counter(), time.process_time(), threading.Event()
+    stage, peaks = ["open"], dict[str, int]()
 
     def look() -> None:
         while not over.wait(EVERY):
-            spent = [time.perf_counter() - began, time.process_time() - worked]
-            curve.append([*(round(seconds, 1) for seconds in spent), peak_rss_bytes()])
+            now = stage[-1]
+            peaks[now] = max(peaks.get(now, 0), rss_parts()[0])
+
+    def hear(progress: Progress) -> None:
+        stage[-1] = progress.stage
 
     threading.Thread(target=look, daemon=True).start()
     engine = ModelCrystallizationEngine(source, options)
-    certificate = engine.grow(folder / "grown.crystal")
+    certificate = engine.grow(folder / "grown.crystal", progress=hear)
     over.set()
     return {
         "parameters": count,
@@ -60,7 +79,8 @@ def grown(folder: Path, bits: float) -> dict[str, Any]:
         "processor_seconds": round(time.process_time() - worked, 1),
         "stages": {name: round(value, 1) for name, value in engine.seconds.items()},
         "peak_memory_bytes": peak_rss_bytes(),
-        "peak_over_time": curve,  # seconds, processor seconds, bytes
+        "peak_memory_bytes_by_stage": peaks,  # without mapped files
+        "layer_bound_bytes": layer_bound(source.spec),
         "quality": certificate["quality"],
     }
 

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from command import run
 from common_start import SEED_MODEL, CommonStart
-from h2q.bench import machine, slug, write_result
+from h2q.bench import machine, write_result
 from h2q.core.architecture import coded
-from h2q.core.errors import H2QError
 from h2q.core.specs import ModelSpec
 from h2q.crystallize import SpectralStabilityController
 from h2q.crystallize.allocate import TOWERS, Judge, foretold_loss, stack_bytes
@@ -149,25 +149,29 @@ def show(result: dict[str, Any]) -> None:
         print(f"{name} against measured: Spearman {figures['spearman']:.3f}, {words}")
 
 
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Plans drawn, and what came of each."""
+    start = CommonStart(open_source(SEED_MODEL), options.folder)
+    plans = list(islice(random_plans(start.source.spec), options.plans))
+    result = document(start, plans, list(outcomes(start, plans, options.folder)))
+    show(result)
+    return result
+
+
+def number_of_plans(parser: argparse.ArgumentParser) -> None:
+    """The option of this command."""
+    parser.add_argument("--plans", type=int, default=20)
+
+
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plans", type=int, default=20)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--out", type=Path, help="a folder such as benchmarks/results")
-    options = parser.parse_args()
-    try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        start = CommonStart(open_source(SEED_MODEL), options.folder)
-        plans = list(islice(random_plans(start.source.spec), options.plans))
-        result = document(start, plans, list(outcomes(start, plans, options.folder)))
-        show(result)
-        if options.out is not None:
-            write_result(options.out / f"planning-{slug()}.json", result)
-    except H2QError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run(
+        "planning",
+        __doc__,
+        FOLDER,
+        measured,
+        number_of_plans,
+    )
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from command import run
 from common_start import SEED_MODEL, CommonStart
-from h2q.bench import machine, slug, write_result
+from h2q.bench import machine
 from h2q.cli.options import read_text
 from h2q.core.architecture import coded
-from h2q.core.errors import H2QError
 from h2q.core.events import silent
 from h2q.crystallize import Options, SpectralStabilityController
 from h2q.crystallize.allocate import Judge
@@ -130,39 +130,36 @@ def show(models: dict[str, Any]) -> None:
                 )
 
 
-def main() -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def document(options: argparse.Namespace) -> dict[str, Any]:
+    """The seed's model and a fragile one."""
+    source = open_source(SEED_MODEL)
+    ids = Tokenizer.from_json(source.tokenizer_json()).encode(
+        read_text(VALID)[: 16 * TOKENS], special=False
+    )
+    books = cut_text(ids, source.spec, LENGTH, TOKENS)
+    fragile = Fragile(source, options.layer, options.sharper)
+    models = {
+        name: compared(model, options.folder, books)
+        for name, model in (("seed", source), ("fragile", fragile))
+    }
+    show(models)
+    return {
+        "machine": machine(),
+        "books_tokens": int(books[:, 1:].size),
+        "fragile": {"layer": options.layer, "sharper": options.sharper},
+        "models": models,
+    }
+
+
+def fragility(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
     parser.add_argument("--layer", type=int, default=3, help="whose queries are made longer")
     parser.add_argument("--sharper", type=float, default=4.0)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--out", type=Path, help="a folder such as benchmarks/results")
-    options = parser.parse_args()
-    try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        source = open_source(SEED_MODEL)
-        ids = Tokenizer.from_json(source.tokenizer_json()).encode(
-            read_text(VALID)[: 16 * TOKENS], special=False
-        )
-        books = cut_text(ids, source.spec, LENGTH, TOKENS)
-        fragile = Fragile(source, options.layer, options.sharper)
-        models = {
-            name: compared(model, options.folder, books)
-            for name, model in (("seed", source), ("fragile", fragile))
-        }
-        show(models)
-        document = {
-            "machine": machine(),
-            "books_tokens": int(books[:, 1:].size),
-            "fragile": {"layer": options.layer, "sharper": options.sharper},
-            "models": models,
-        }
-        if options.out is not None:
-            write_result(options.out / f"stability-{slug()}.json", document)
-    except H2QError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    return run("stability", __doc__.split("\n")[0], FOLDER, document, fragility)
 
 
 if __name__ == "__main__":

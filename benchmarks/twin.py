@@ -12,7 +12,6 @@ does not. `python benchmarks/twin.py --out benchmarks/results` grows both at equ
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import struct
@@ -25,10 +24,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from command import run
 from common_start import SEED_MODEL, CommonStart
-from h2q.bench import machine, slug, write_result
+from h2q.bench import machine
 from h2q.core.architecture import tensors
-from h2q.core.errors import H2QError, QualityError
+from h2q.core.errors import QualityError
 from h2q.crystallize import Options
 from h2q.crystallize.evaluate import compare
 from h2q.engine import load_original
@@ -162,19 +162,7 @@ def measured(folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--out", type=Path, help="a folder such as benchmarks/results")
-    options = parser.parse_args()
-    try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        document = measured(options.folder)
-        if options.out is not None:
-            write_result(options.out / f"twin-{slug()}.json", document)
-    except H2QError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run("twin", __doc__, FOLDER, lambda options: measured(options.folder))
 
 
 if __name__ == "__main__":

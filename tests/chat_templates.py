@@ -127,4 +127,53 @@ REASONING = """{%- macro said(message) -%}
 {% if add_generation_prompt %}<A><think>
 {% endif %}
 """
-TEMPLATES = {"chatml": CHATML, "llama": LLAMA, "mistral": MISTRAL, "reasoning": REASONING}
+HARMONY = """{%- macro type_of(spec, needed) -%}
+    {%- if spec.enum -%}{{ '"' ~ spec.enum | join('" | "') ~ '"' }}
+    {%- elif spec.type == 'array' -%}{{ type_of(spec['items'], []) ~ '[]' }}
+    {%- elif spec.type == 'object' and spec.properties is mapping -%}
+        {{- '{' }}
+        {%- for name, inner in spec.properties.items() %}
+            {{- '\n' ~ name ~ ('' if name in (needed or []) else '?') ~ ': ' }}
+            {{- type_of(inner, inner.required or []) ~ ',' }}
+        {%- endfor %}
+        {{- '\n}' }}
+    {%- else -%}{{ spec.type | default('any') }}{%- endif -%}
+{%- endmacro -%}
+{%- set effort = reasoning_effort | default('medium') %}
+{{- '<|start|>system<|message|>Today is ' + strftime_now('%Y-%m-%d') + '. Effort: ' + effort }}
+{{- '<|end|>' }}
+{%- set state = namespace(called=none) %}
+{%- if messages[0].role in ['system', 'developer'] or tools %}
+    {{- '<|start|>developer<|message|>' }}
+    {%- if messages[0].role in ['system', 'developer'] %}{{- messages[0].content }}{%- endif %}
+    {%- for tool in tools or [] %}
+        {{- '\n// ' + tool.function.description + '\ntype ' + tool.function.name + ' = (_: ' }}
+        {{- type_of(tool.function.parameters, tool.function.parameters.required) + ') => any;' }}
+    {%- endfor %}
+    {{- '<|end|>' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {{- '<|start|>user<|message|>' + message.content + '<|end|>' }}
+    {%- elif message.role == 'assistant' and message.tool_calls %}
+        {%- set state.called = message.tool_calls[0].function %}
+        {{- '<|start|>assistant to=functions.' + state.called.name }}
+        {{- '<|channel|>commentary json<|message|>' + state.called.arguments | tojson }}
+        {{- '<|call|>' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|end|>' }}
+    {%- elif message.role == 'tool' %}
+        {%- if state.called is none %}{{- raise_exception('nothing was called') }}{%- endif %}
+        {{- '<|start|>functions.' + state.called.name + ' to=assistant<|channel|>commentary' }}
+        {{- '<|message|>' + message.content | tojson + '<|end|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}
+"""
+TEMPLATES = {
+    "chatml": CHATML,
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "reasoning": REASONING,
+    "harmony": HARMONY,
+}

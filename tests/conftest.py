@@ -124,7 +124,7 @@ def hub(server: HubServer, tmp_path: Path) -> Hub:
     """That hub with a cache of its own."""
     from h2q.sources.hub_wire import Hub
 
-    return Hub(server.address, tmp_path / "cache")
+    return Hub(server.address, tmp_path / "cache", reach_seconds=600, patience_seconds=600)
 
 
 @pytest.fixture(scope="module")

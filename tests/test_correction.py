@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,14 @@ def streams(rows: int, adds: bool) -> tuple[Inputs, np.ndarray]:
     weights = draw.standard_normal((rows, WIDTH)).astype(np.float32)
     drift = draw.standard_normal((TOKENS, rows)).astype(np.float32) if adds else None
     return Inputs("in", original, crystal, drift, RIDGE), weights
+
+
+def corrected(inputs: Inputs, weights: np.ndarray) -> np.ndarray:
+    """W*; the inputs stay."""
+    own = replace(inputs, original=inputs.original.copy())
+    (found,) = correction.corrected(own, [weights]).weights
+    assert not len(own.original)
+    return found
 
 
 def ridge(inputs: Inputs) -> float:
@@ -51,7 +61,7 @@ def test_it_is_the_least_squares_answer(rows: int, adds: bool) -> None:
     left = np.concatenate([inputs.crystal.astype(np.float64), strength * np.eye(WIDTH)])
     right = np.concatenate([answers(inputs, weights), strength * weights.T])
     known = np.linalg.lstsq(left, right, rcond=None)[0].T
-    found = inputs.corrected(weights)
+    found = corrected(inputs, weights)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, known, atol=1e-4 * np.abs(known).max())
     assert loss(inputs, weights, found) < 0.9 * loss(inputs, weights, weights)
@@ -59,9 +69,9 @@ def test_it_is_the_least_squares_answer(rows: int, adds: bool) -> None:
 
 def test_wide_inputs_share_one_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, weights = streams(24, False)
-    known = inputs.corrected(weights)
+    known = corrected(inputs, weights)
     monkeypatch.setattr(correction, "NARROW", WIDTH - 1)
-    found = Inputs("in", inputs.original, inputs.crystal, None, RIDGE).corrected(weights)
+    found = corrected(Inputs("in", inputs.original, inputs.crystal, None, RIDGE), weights)
     assert not np.array_equal(found, known)  # another order of sums
     np.testing.assert_allclose(found, known, atol=1e-4)
 
@@ -69,7 +79,7 @@ def test_wide_inputs_share_one_solution(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("adds", [False, True])
 def test_no_step_away_from_it_is_better(adds: bool) -> None:
     inputs, weights = streams(12, adds)
-    found = inputs.corrected(weights).astype(np.float64)
+    found = corrected(inputs, weights).astype(np.float64)
     least = loss(inputs, weights, found)
     draw = np.random.default_rng(7)
     for size in (1e-2, 1e-1):
@@ -84,26 +94,26 @@ def test_a_matrix_of_many_rows_is_corrected_row_by_row() -> None:
     products.
     """
     inputs, weights = streams(40, True)
-    whole = inputs.corrected(weights)
+    whole = corrected(inputs, weights)
     assert inputs.drift is not None
     for begin in range(0, 40, 10):
         rows = slice(begin, begin + 10)
         own = Inputs("in", inputs.original, inputs.crystal, inputs.drift[:, rows], RIDGE)
-        np.testing.assert_allclose(own.corrected(weights[rows]), whole[rows], atol=2e-5)
+        np.testing.assert_allclose(corrected(own, weights[rows]), whole[rows], atol=2e-5)
 
 
 def test_where_nothing_is_off_nothing_moves() -> None:
     inputs, weights = streams(16, False)
     same = Inputs("in", inputs.crystal, inputs.crystal, None, RIDGE)
-    np.testing.assert_array_equal(same.corrected(weights), weights)
+    np.testing.assert_array_equal(corrected(same, weights), weights)
     silent = Inputs("in", inputs.crystal, inputs.crystal, np.zeros((TOKENS, 16), np.float32), RIDGE)
-    np.testing.assert_array_equal(silent.corrected(weights), weights)
+    np.testing.assert_array_equal(corrected(silent, weights), weights)
 
 
 def test_a_large_ridge_holds_the_weights() -> None:
     inputs, weights = streams(16, True)
     held = Inputs("in", inputs.original, inputs.crystal, inputs.drift, 1e6)
-    np.testing.assert_allclose(held.corrected(weights), weights, atol=1e-4)
+    np.testing.assert_allclose(corrected(held, weights), weights, atol=1e-4)
 
 
 def test_fewer_tokens_than_columns() -> None:
@@ -115,7 +125,7 @@ def test_fewer_tokens_than_columns() -> None:
     crystal = original + np.float32(0.3) * draw.standard_normal((tokens, width), np.float32)
     drift = draw.standard_normal((tokens, 4), np.float32)
     weights = draw.standard_normal((4, width), np.float32)
-    step = (Inputs("in", original, crystal, drift, RIDGE).corrected(weights) - weights).astype(
+    step = (corrected(Inputs("in", original, crystal, drift, RIDGE), weights) - weights).astype(
         float
     )
     x = crystal.astype(float)
@@ -126,9 +136,18 @@ def test_fewer_tokens_than_columns() -> None:
 
 
 def test_wide_matrices_are_judged_by_a_choice_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs, _ = streams(8, False)
-    assert inputs.chosen is None
+    inputs, weights = streams(8, False)
+    crystal = inputs.crystal
+    assert correction.corrected(replace(inputs), [weights]).chosen is None
     monkeypatch.setattr(correction, "WIDE", WIDTH - 1)
     monkeypatch.setattr(correction, "MOST_JUDGES", TOKENS // 2)
-    chosen = Inputs("in", inputs.original, inputs.crystal, None, RIDGE).chosen
-    np.testing.assert_array_equal(chosen, inputs.crystal[::2])
+    chosen = correction.corrected(inputs, [weights]).chosen
+    np.testing.assert_array_equal(chosen, crystal[::2])
+
+
+def test_matrices_of_one_input_are_corrected_together() -> None:
+    inputs, weights = streams(40, False)
+    own = [corrected(inputs, rows) for rows in (weights, weights[:8])]
+    found = correction.corrected(inputs, [weights, weights[:8]]).weights
+    for one, other in zip(found, own, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

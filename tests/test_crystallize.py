@@ -9,7 +9,8 @@ import pytest
 
 from h2q.core.errors import UsageError
 from h2q.crystallize import Options
-from h2q.crystallize.moments import damped, feedback, shaping_gain, with_prior
+from h2q.crystallize.factor import damped
+from h2q.crystallize.moments import feedback, shaping_gain, with_prior
 from h2q.crystallize.towers import Matrix, TowerPlan, add_plane, encode_tower
 
 

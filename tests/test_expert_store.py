@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from h2q.bench.random_mixture import write_mixture
 from h2q.codec.planes import Plane
 from h2q.core.errors import CrystalError, ResourceError
 from h2q.core.mlp_tensors import is_expert
+from h2q.core.specs import CLAMPED
 from h2q.crystal import Crystal, open_crystal
 from h2q.engine import Model, load_crystal
 from h2q.engine.expert_store import ExpertStore
 from h2q.engine.load import exchange
-from h2q.runtime.expert_budget import other_bytes
+from h2q.runtime.expert_budget import expert_bytes, other_bytes
 
 POOL = 1 << 20
 AROUND = 64 << 10  # what Linux maps with a page that is touched
@@ -62,6 +64,32 @@ def test_the_same_bits_as_in_memory(path: Path, groups: int | None, share: float
     assert (tally.let_go > 0) == (share < 1)
     store.close()
     assert store.tally().resident == 0
+
+
+def test_experts_with_biases(tmp_path: Path) -> None:
+    """gpt-oss: what is kept as it is stays in memory, whatever happens to an expert's planes."""
+    spec, path = mixture("trial"), tmp_path / "b.crystal"
+    assert spec.experts is not None
+    spec = replace(
+        spec,
+        family="gpt_oss",
+        latent=None,
+        head_dim=64,
+        hidden_act=CLAMPED,
+        mlp_bias=True,
+        attention_sinks=True,
+        experts=replace(spec.experts, n_shared_experts=0, mlp_only_layers=()),
+    )
+    write_mixture(path, spec, (2, 1), pool=POOL)
+    expected = run(load_crystal(open_crystal(path)))
+    store, model = stored(path, int(0.3 * every_byte(path)))
+    np.testing.assert_array_equal(run(model), expected)
+    assert store.tally().let_go > 0
+    store.close()
+    crystal = open_crystal(path)
+    biases = 4 * 4 * 16 * (2 * 1024 + 256)  # bytes, layers, experts, gate and up and down
+    assert expert_bytes(crystal, 1) <= every_byte(path)  # which counts shared pages twice
+    assert other_bytes(crystal, 1) > biases
 
 
 def every_byte(path: Path, groups: int | None = None) -> int:

@@ -19,7 +19,7 @@ def positive(count: int, dtype: type, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("block", [1, 4, 16, 64])
 def test_blocks_do_not_change_the_factor(count: int, block: int) -> None:
     matrix = positive(count, np.float64)
-    found = factor.blocked_cholesky(matrix, block)
+    found = factor.blocked_cholesky(matrix.copy(), block)
     np.testing.assert_allclose(found, np.linalg.cholesky(matrix), atol=1e-12)
     assert np.array_equal(found, np.tril(found))
 
@@ -37,7 +37,7 @@ def test_wide_ones_go_by_blocks_in_their_own_precision(monkeypatch: pytest.Monke
     monkeypatch.setattr(factor, "BLOCK", 16)
     matrix = positive(70, np.float32)
     wanted = np.random.default_rng(1).standard_normal((70, 3)).astype(np.float32)
-    lower, found = factor.cholesky(matrix, 16), factor.solve(matrix, wanted)
+    lower, found = factor.cholesky(matrix.copy()), factor.solve(matrix, 0.0, wanted)
     assert lower.dtype == found.dtype == np.float32
     np.testing.assert_allclose(lower @ lower.T, matrix, atol=2e-5)
     np.testing.assert_allclose(matrix @ found, wanted, atol=2e-3)
@@ -48,6 +48,15 @@ def test_what_is_not_positive_definite(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = positive(40, np.float32)
     matrix[30, 30] = -1
     with pytest.raises(np.linalg.LinAlgError):
-        factor.cholesky(matrix, 16)
+        factor.cholesky(matrix.copy())
     wanted = np.ones((40, 1), np.float32)
-    np.testing.assert_allclose(factor.solve(matrix, wanted), np.linalg.solve(matrix, wanted))
+    known = np.linalg.solve(matrix, wanted)
+    np.testing.assert_allclose(factor.solve(matrix, 0.0, wanted), known)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 600])
+def test_turning_around(count: int) -> None:
+    matrix = np.arange(count * count).reshape(count, count).astype(np.float32)
+    found = matrix.copy()
+    factor.turn_around(found)
+    np.testing.assert_array_equal(found, matrix[::-1, ::-1])

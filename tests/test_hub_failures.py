@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,13 @@ from huggingface_hub import constants
 from checkpoints import WEIGHTS
 from h2q.core.errors import AccessError, NetworkError, ResourceError, SourceError
 from h2q.core.events import Progress
+from h2q.sources import hub_transfer
 from h2q.sources.hub import fetch
+from h2q.sources.hub_listing import RemoteFile
 from h2q.sources.hub_wire import Hub
 from hub_server import COMMIT, REPO, HubServer
+
+PAUSES = hub_transfer.PAUSES  # before a test makes them short
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,50 @@ def test_a_file_that_may_not_be_read(server: HubServer, hub: Hub) -> None:
     server.status[WEIGHTS] = [(403, {"X-Error-Code": "GatedRepo"})]
     with pytest.raises(AccessError, match="gated"):
         fetch(REPO, hub=hub)
+
+
+def test_a_hub_that_never_answers(hub: Hub) -> None:
+    """It takes the connection and stays silent: at its listing, at its files, and behind names."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        nowhere = Hub(address, hub.cache, reach_seconds=0.2, patience_seconds=0.5)
+        began = time.monotonic()
+        with pytest.raises(NetworkError, match=r"no answer in 0.2 s.*Check the connection"):
+            fetch(REPO, hub=nowhere)
+        assert time.monotonic() - began < 30  # a bound on hangs
+    assert not list(hub.cache.rglob("*"))
+
+
+def test_files_that_never_come_are_given_up(server: HubServer, hub: Hub) -> None:
+    server.hang["config.json"] = [0] * 100
+    short = replace(hub, reach_seconds=0.2, patience_seconds=0.5)
+    with pytest.raises(NetworkError, match="cannot be reached"):
+        fetch(REPO, hub=short)
+    tries = sum(seen.file == "config.json" for seen in server.seen)
+    assert 1 < tries < 6  # not the six that a hub gets which has sent something
+
+
+def test_a_port_where_nobody_listens_is_given_up(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file's own address may be dead though the hub is not."""
+    waits = list[float]()
+    monkeypatch.setattr(hub_transfer, "PAUSES", PAUSES)
+    monkeypatch.setattr(hub_transfer.time, "sleep", waits.append)
+    file = RemoteFile("config.json", 10, "0" * 40)
+    dead = replace(hub, endpoint="http://127.0.0.1:9", patience_seconds=4.0)
+    with pytest.raises(NetworkError, match="cannot be reached"):
+        hub_transfer.complete(dead, "http://127.0.0.1:9/x", file, tmp_path / "x", lambda _: None)
+    assert waits == [1.0, 2.0]
+
+
+def test_a_default_hub_is_given_up_within_half_a_minute() -> None:
+    hub = Hub("http://127.0.0.1:9", Path())
+    waited = attempts = 0.0
+    while attempts == 0 or waited + PAUSES[int(attempts) - 1] <= hub.patience_seconds:
+        waited += (PAUSES[int(attempts) - 1] if attempts else 0) + hub.reach_seconds
+        attempts += 1
+    assert waited < 30
 
 
 def test_without_a_connection(server: HubServer, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,18 @@ def test_log_probabilities(scripted: Running) -> None:
     assert "top_logprobs" not in whole["logprobs"][0]
 
 
+def test_planes_are_told_of_when_asked_for(scripted: Running) -> None:
+    turns = [{"role": "user", "content": "p"}]
+    for path, asked in (("chat", {"messages": turns}), ("generate", {"prompt": "p"})):
+        prompt: dict[str, Any] = {"model": MODEL, **asked}
+        body = {**prompt, "tell_planes": True}
+        lines = scripted.lines(f"/api/{path}", body)
+        assert [line.get("planes") for line in lines] == [2] * len(WORDS) + [None]
+        status, whole = scripted.post(f"/api/{path}", {**body, "stream": False})
+        assert (status, whole["planes"]) == (200, 2)
+        assert all("planes" not in line for line in scripted.lines(f"/api/{path}", prompt))
+
+
 def test_an_empty_request_loads_and_unloads(scripted: Running) -> None:
     status, found = scripted.post("/api/generate", {"model": MODEL})
     assert (status, found["response"], found["done_reason"]) == (200, "", "load")

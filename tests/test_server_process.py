@@ -59,6 +59,18 @@ def test_a_model_answers(server: Served, client: ollama.Client) -> None:
     assert until(lambda: client.ps().models == [])
 
 
+def test_what_does_not_fit_is_told_as_ollama_tells_it(server: Served) -> None:
+    long = "a dog " * 3000
+    found = server.post("/api/embed", {"model": "seed", "input": long, "truncate": False})
+    assert found == (400, {"error": "the input length exceeds the context length"})
+    asked = {"model": "seed", "prompt": "x", "template": "{{ .Broken "}
+    assert server.post("/api/generate", asked)[0] == 500
+    cut = {"prompt": long, "shift": False, "options": {"temperature": 0}, "stream": False}
+    status, answer = server.post("/api/generate", {"model": "seed", "raw": True, **cut})
+    assert status == 200
+    assert answer["eval_count"] > 1  # the cut leaves room
+
+
 def test_leaving_stops_the_model(server: Served, client: ollama.Client) -> None:
     stream = client.generate("seed", BEGINNING, raw=True, stream=True, options=LONG)
     other = client.generate("seed", BEGINNING, raw=True, stream=True, options=GREEDY)

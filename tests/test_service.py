@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,11 @@ def test_the_context_is_a_bound_that_may_shift(service: Service) -> None:
     assert shifted[-1].finish in ("length", "stop")
     assert shifted[-1].usage is not None
     assert shifted[-1].usage.prompt_tokens == 256
+    for most, room in ((None, 64), (40, 40), (300, 128), (1, 1)):
+        cut = list(service.generate(ask(False, most, long)))[-1]
+        assert cut.usage is not None
+        assert cut.usage.prompt_tokens == 257 - room
+        assert cut.usage.tokens == room or cut.finish == "stop"
     with pytest.raises(UsageError, match="do not fit the context of 256"):
         list(service.generate(ask(False, 5, long, truncate=False)))
 
@@ -126,6 +132,17 @@ def test_the_oldest_turns_go_first(service: Service) -> None:
     assert "Be kind." in text
     assert "turn 39" in text
     assert "turn 0 " not in text
+
+
+def test_turns_that_go_leave_room_for_the_answer(service: Service) -> None:
+    turns = tuple(Message("user", f"turn {i} " * 9) for i in range(40))
+    ask = Ask(messages=turns, template="{% for m in messages %}{{ m.content }}{% endfor %}")
+    prompts = service.asking.prompter
+    full, roomy = prompts.prompt(ask, 256), prompts.prompt(ask, 256, 100)
+    assert 157 < len(full.tokens) <= 256
+    assert len(roomy.tokens) <= 157
+    assert full.tokens[-50:] == roomy.tokens[-50:]
+    assert len(prompts.prompt(replace(ask, messages=turns[:1]), 16, 8).tokens) == 9
 
 
 def test_a_last_assistants_turn_is_continued(service: Service) -> None:

@@ -28,12 +28,15 @@ class Together(tuple[Any, ...]):
     """Several results of one operation."""
 
 
-def several(draw: np.random.Generator) -> Any:
-    stacks = [
-        kernels.PlaneStack([random_plane(draw, b, rows, 100) for b in bits])
-        for rows, bits in ((48, (2, 1)), (31, (2,)))
-    ]
-    return Together(kernels.project(normal(draw, 5, 100), rotation(1, 100), stacks))
+def several(tokens: int) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        stacks = [
+            kernels.PlaneStack([random_plane(draw, b, rows, 100) for b in bits])
+            for rows, bits in ((48, (2, 1)), (31, (2,)))
+        ]
+        return Together(kernels.project(normal(draw, tokens, 100), rotation(1, 100), stacks))
+
+    return case
 
 
 def top(rows: int, count: int, k: int) -> Case:
@@ -143,7 +146,8 @@ CASES: dict[str, Case] = {
     "added norm": lambda draw: Together(
         kernels.add_rms_norm(normal(draw, 3, 77), normal(draw, 3, 77), normal(draw, 77), 1e-6)
     ),
-    "project": several,
+    "project": several(5),
+    "project more than a prompt": several(1030),
     **{f"top {k} of {n}": top(3, n, k) for n, k in [(1, 1), (37, 5), (5000, 20), (64, 64)]},
     **{
         f"pages {kind} {widths} {rule}": paged(kind, 6, 2, widths, rule, sinks)

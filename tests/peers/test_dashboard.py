@@ -66,6 +66,15 @@ def test_the_keyboard_is_enough(browser: Any, server: Served) -> None:
     assert len(set(levels)) > 1  # tokens differ in how sure they were
     assert "nats" in page.get_attribute("#talk span", "title")
     page.locator("#send:enabled").wait_for()
+    planes = server.state()["models"][0]["all_planes"]
+    used = page.text_content("#talk .planes-used")
+    found = re.findall(r"(\d+)(?: planes?)? for (\d+)", used)
+    assert found  # at every moment of the answer so many
+    assert all(1 <= int(one) <= planes for one, _ in found)
+    assert sum(int(count) for _, count in found) >= len(levels)
+    assert page.locator("#talk .mark").count() == len(found)
+    assert page.locator("#talk .mark").first.get_attribute("data-planes") == found[0][0]
+    assert "planes" in page.get_attribute("#talk span", "title")
     page.get_by_text(re.compile(r"[1-9]\d* of \d+ planes")).wait_for()
     tab_to("unload")
     page.keyboard.press("Enter")

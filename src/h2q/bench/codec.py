@@ -25,7 +25,8 @@ from h2q.codec.constants import UNIT
 from h2q.core import settings
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.specs import PlaneSpec
-from h2q.crystallize.moments import Moments, damped, feedback
+from h2q.crystallize.factor import damped
+from h2q.crystallize.moments import Moments, feedback
 from h2q.crystallize.towers import (
     COMMIT,
     LOOKAHEAD,

@@ -76,7 +76,6 @@ class Ask:
     truncate: drop the oldest of a prompt that is too long, else refuse it.
     shift: drop the oldest when the context is full, else end ("context").
     split: tell reasoning and calls from content; else all is content.
-    name: of who asks, for fair turns among many; empty: nobody in particular.
     """
 
     prompt: str | None = None
@@ -97,7 +96,6 @@ class Ask:
     truncate: bool = True
     shift: bool = False
     split: bool = True
-    name: str = ""
 
     def __post_init__(self) -> None:
         given = sum(part is not None for part in (self.prompt, self.messages, self.tokens))

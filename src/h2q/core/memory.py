@@ -12,7 +12,7 @@ _CONTAINER = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_KEPT_BLOCK, _RETURNED_BLOCK = 1 << 30, 128 << 10
+_KEPT_BLOCK, _RETURNED_BLOCK = 16 << 20, 128 << 10
 _STATUS = Path("/proc/self/status")
 
 
@@ -47,14 +47,23 @@ def free_bytes() -> int:
 
 
 def keep_freed_memory(keep: bool = True) -> None:
-    """Ask the C library to keep large freed blocks for the next ones. Otherwise every large array
-    is mapped and zeroed anew by the system, which costs as much time as computing it. Not to `keep`
-    asks for the opposite: where memory is short, blocks that are kept and do not fit are a waste.
-    Does nothing where the library cannot be asked.
+    """Ask the C library to keep freed blocks up to 16 MiB for the next ones, so that the system
+    need not map and zero every array anew. Larger ones cost no time, as they come in huge pages,
+    and much memory. Not to `keep` asks for the opposite: where memory is short, blocks that are
+    kept and do not fit are a waste. Does nothing where the library cannot be asked.
     """
+    _ask("mallopt", (_MMAP_THRESHOLD, block := _KEPT_BLOCK if keep else _RETURNED_BLOCK))
+    _ask("mallopt", (_TRIM_THRESHOLD, block))
+
+
+def return_freed_memory() -> None:
+    """Give the system what was kept, as far as it is whole pages. Where the library can."""
+    _ask("malloc_trim", (0,))
+
+
+def _ask(function: str, values: tuple[int, ...]) -> None:
+    """Call a function of the C library, where there is one of that name."""
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            library.mallopt(parameter, _KEPT_BLOCK if keep else _RETURNED_BLOCK)
+        getattr(ctypes.CDLL(None), function)(*values)

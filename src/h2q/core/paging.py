@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import mmap
 import os
-import platform
 import sys
 import threading
 from functools import cache
@@ -108,7 +107,7 @@ def step_back() -> None:
         thread = threading.get_native_id()
         now = os.getpriority(os.PRIO_PROCESS, thread)
         os.setpriority(os.PRIO_PROCESS, thread, now + NICER)
-    if (number := IOPRIO_SET.get(platform.machine())) is not None:
+    if (number := IOPRIO_SET.get(os.uname().machine)) is not None:
         _library().syscall(number, 1, 0, LAST_IN_LINE)
 
 

@@ -13,19 +13,18 @@ correct columns while they round, here it is one solve before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from h2q.crystallize.factor import NARROW, solve
-from h2q.crystallize.moments import FloatArray, damped, second_moments
+from h2q.crystallize.factor import NARROW, WIDE, solve
+from h2q.crystallize.moments import FloatArray, second_moments
 
-WIDE = 4096  # columns; errors of wider matrices are judged by a choice of tokens
 MOST_JUDGES = 2048
 
 
-@dataclass(frozen=True)
+@dataclass
 class Inputs:
     """What matrices of one input read, in the rotated basis: float32 (T, width) of the original
     and of the crystal; `drift`: float32 (T, rows) what the stream they add to lacks, or None where
@@ -38,55 +37,58 @@ class Inputs:
     drift: FloatArray | None
     ridge: float
 
-    @cached_property
-    def moments(self) -> FloatArray:
-        """H', float32 (width, width)."""
-        return second_moments(self.crystal, self.reads)
 
-    @cached_property
-    def chosen(self) -> FloatArray | None:
-        """Tokens by which a matrix's errors are judged where it is so wide that its moments would
-        take longer: float32 (tokens, width), else None.
-        """
-        if self.crystal.shape[1] <= WIDE:
-            return None
-        return np.ascontiguousarray(self.crystal[:: -(-len(self.crystal) // MOST_JUDGES)])
+@dataclass(frozen=True)
+class Corrected:
+    """What is left of inputs. weights: W* of every matrix; moments: H', float32 (width, width);
+    chosen: tokens by which errors are judged where the input is so wide that its moments would
+    take longer, float32 (tokens, width), else None.
+    """
 
-    @cached_property
-    def _difference(self) -> FloatArray:
-        return self.original - self.crystal
+    weights: list[FloatArray]
+    moments: FloatArray
+    chosen: FloatArray | None
 
-    @cached_property
-    def _cross(self) -> FloatArray:
-        crossed: FloatArray = self._difference.T @ self.crystal
-        crossed /= np.float32(len(self.crystal))
-        return crossed
 
-    @cached_property
-    def _gain(self) -> FloatArray:
-        """D (H' + ridge)^-1, the same for all matrices that read this input."""
-        gain = solve(damped(self.moments, self.ridge), self._cross.T).T
-        return np.asarray(gain, np.float32)
-
-    def corrected(self, weights: FloatArray) -> FloatArray:
-        """W* of float32 (rows, width) rotated weights."""
-        rows, width = weights.shape
-        if width > NARROW and self.drift is None:
-            return np.ascontiguousarray(weights + weights @ self._gain, np.float32)
-        count = np.float32(len(self.crystal))
+def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
+    """W* of float32 (rows, width) rotated matrices that read these inputs. Empties the inputs and
+    writes over the original's: of a wide matrix they are larger than all else. Raises what
+    second_moments raises.
+    """
+    x, drift, ridge = inputs.crystal, inputs.drift, inputs.ridge
+    width, count = x.shape[1], np.float32(len(x))
+    with np.errstate(over="ignore", invalid="ignore"):  # the moments will say so
+        lacking = np.subtract(inputs.original, x, out=inputs.original)
+        inputs.original = inputs.crystal = np.zeros((0, width), np.float32)
         # Whichever order of the products is cheaper: W (d x'^T), or (W d) x'^T.
-        if rows > width:
-            wanted = weights @ self._cross
-            if self.drift is not None:
-                wanted += self.drift.T @ self.crystal / count
+        alone = width > NARROW and drift is None  # D (H' + ridge)^-1 serves all matrices
+        cross = missed = None
+        if alone or any(len(weights) > width for weights in matrices):
+            cross = lacking.T @ x
+            cross /= count
         else:
-            wanted = self._missed(weights).T @ self.crystal / count
-        if not wanted.any():
-            return weights
-        step = solve(damped(self.moments, self.ridge), wanted.T)
-        return np.ascontiguousarray(weights + step.T, np.float32)
+            missed = [_sum(lacking @ weights.T, drift) for weights in matrices]
+        del lacking
+        moments = second_moments(x, inputs.reads)
+        if cross is None:
+            wanted = [found.T @ x / count for found in missed or []]
+        elif not alone:
+            added = None if drift is None else drift.T @ x / count
+            wanted = [_sum(weights @ cross, added) for weights in matrices]
+    del missed
+    chosen = None
+    if width > WIDE:
+        chosen = np.ascontiguousarray(x[:: -(-len(x) // MOST_JUDGES)])
+    del x
+    if alone and cross is not None:
+        gain = np.asarray(solve(moments, ridge, cross.T).T, np.float32)
+        steps = [weights @ gain for weights in matrices]
+    else:
+        steps = [solve(moments, ridge, found.T).T if found.any() else found for found in wanted]
+    pairs = zip(matrices, steps, strict=True)
+    out = [np.ascontiguousarray(weights + step, np.float32) for weights, step in pairs]
+    return Corrected(out, moments, chosen)
 
-    def _missed(self, weights: FloatArray) -> FloatArray:
-        """What the outputs lack, float32 (T, rows of the matrix)."""
-        missed: FloatArray = (self.original - self.crystal) @ weights.T
-        return missed if self.drift is None else missed + self.drift
+
+def _sum(found: FloatArray, more: FloatArray | None) -> FloatArray:
+    return found if more is None else found + more

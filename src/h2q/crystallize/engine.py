@@ -14,7 +14,7 @@ from h2q import kernels
 from h2q.core.architecture import parts, tensors
 from h2q.core.errors import ResourceError
 from h2q.core.events import Progress, ProgressListener, silent
-from h2q.core.memory import keep_freed_memory, peak_rss_bytes
+from h2q.core.memory import keep_freed_memory, peak_rss_bytes, return_freed_memory
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
 from h2q.crystallize.allocate import Judge
 from h2q.crystallize.balance import BalancedSource
@@ -224,4 +224,5 @@ class ModelCrystallizationEngine:
     def _timed(self, stage: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
+        return_freed_memory()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began

@@ -17,7 +17,7 @@ from h2q.codec.planes import Plane
 from h2q.core.architecture import parts
 from h2q.core.errors import SourceError
 from h2q.core.tensor_spec import TensorSpec
-from h2q.crystallize.correction import Inputs
+from h2q.crystallize.correction import Inputs, corrected
 from h2q.crystallize.moments import FloatArray
 from h2q.crystallize.towers import Costs, Encoded, Matrix, TowerPlan, encode_tower
 from h2q.engine.experts import Experts
@@ -160,26 +160,31 @@ class GrowingLayer(PlaneWeights):
             drift=self.drift if adds else None,
             ridge=self.ridge,
         )
+        matrices = [read_rotated(self.source, name, self.seed) for name in names]
+        answer: FloatArray | None = None
+        if adds:
+            answer = self.answers.pop(names[-1], None)
+            if answer is None:
+                answer = inputs.original @ matrices[-1].T
+        wanted = corrected(inputs, matrices)
+        if answer is not None:
+            self.drift = self.drift + answer
+        del matrices, inputs, answer  # large
         shapes: dict[float, FloatArray] = {}
         stacks: dict[str, tuple[Plane, ...]] = {}
-        answer: FloatArray | None = None
         for name in names:
-            weights = read_rotated(self.source, name, self.seed)
-            if adds:
-                answer = self.answers.pop(name, None)
-                if answer is None:
-                    answer = inputs.original @ weights.T
-            wanted = inputs.corrected(weights)
+            weights = wanted.weights.pop(0)
             for part in parts(self.table[name]):
-                rows = wanted[part.rows]
-                matrix = Matrix(part.name, rows, inputs.moments, shapes, inputs.chosen)
+                rows = weights[part.rows]
+                matrix = Matrix(part.name, rows, wanted.moments, shapes, wanted.chosen)
                 self.grown[part.name] = grow_part(
                     matrix, self.plans[part.name], self._report(part.name)
                 )
                 stacks[part.name] = self.grown[part.name].planes
+        del wanted, shapes, weights, matrix, rows  # large
         projection = PlaneProjection(stacks, turn)
-        if answer is not None:
-            self.drift = self.drift + (answer - projection(x)[0])
+        if adds:
+            self.drift -= projection(x)[0]
         return projection
 
     def _report(self, name: str) -> Callable[[float], bool]:

@@ -97,11 +97,13 @@ class Growth:
             # What is added to the stream is multiplied before.
             drift = (streams.original - streams.crystal) / np.float32(spec.residual_multiplier)
             growing = self._layer(plans, seen, drift, answers)
-            crystal = run_texts(spec, build_layer(spec, growing, index), streams.crystal, batch)
-            grown.update(growing.grown)
+            crystal = streams.crystal
+            del streams, drift  # large
+            crystal = run_texts(spec, build_layer(spec, growing, index), crystal, batch)
             watch.observe(index, original, crystal, places)
             streams = Streams(index, original, crystal, watched, watch.state())
             journal.keep(index, growing.grown)
+            grown.update(journal.kept(index) or growing.grown)  # where there is one, in its files
             journal.keep_streams(streams)
         if not spec.tie_word_embeddings:
             head = journal.kept("head")

@@ -8,17 +8,14 @@ is w_j + sum_{i<j} e_i M_ij.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 import numpy.typing as npt
 
 from h2q.core.errors import QualityError
-from h2q.crystallize.factor import cholesky
+from h2q.crystallize.factor import cholesky, damped, turn_around
 
 FloatArray = npt.NDArray[np.float32]
 Moments = npt.NDArray[np.floating]
-Real = TypeVar("Real", np.float32, np.float64)
 TokenArray = npt.NDArray[np.int64]
 
 
@@ -48,23 +45,17 @@ def with_prior(own: FloatArray, count: int, shared: FloatArray, strength: float)
     return np.asarray(share * own + (1 - share) * shared, np.float32)
 
 
-def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
-    """H + damping * mean(diag H) * I; the mean is at least tiny, so that silent inputs stay
-    definite.
+def feedback(moments: Moments, damping: float = 0.0) -> FloatArray:
+    """M - I of H = M D M^T, H the damped moments, strictly upper, float32 (width, width). H must be
+    positive definite; computed in its own precision.
     """
-    mean = max(float(np.trace(moments)) / len(moments), 1e-12)
-    out: npt.NDArray[Real] = moments.copy()
-    out[np.diag_indices(len(out))] += moments.dtype.type(damping * mean)
-    return out
-
-
-def feedback(moments: Moments) -> FloatArray:
-    """M - I of H = M D M^T, strictly upper, float32 (width, width). H must be positive definite;
-    computed in its own precision.
-    """
-    lower = cholesky(moments[::-1, ::-1])
-    lower /= np.diag(lower).copy()
-    return np.triu(lower[::-1, ::-1], 1).astype(np.float32, copy=False)
+    found = damped(moments, damping)
+    turn_around(found)
+    found = cholesky(found)
+    found /= np.diag(found).copy()
+    turn_around(found)
+    found[np.diag_indices(len(found))] = 0
+    return found.astype(np.float32, copy=False)
 
 
 def shaping_gain(x: FloatArray, damping: float, most: int = 512) -> float:

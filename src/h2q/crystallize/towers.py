@@ -23,7 +23,8 @@ from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import Plane, from_bfloat16, to_bfloat16
 from h2q.core.errors import KernelError, QualityError, SourceError, UsageError
 from h2q.core.specs import PlaneSpec
-from h2q.crystallize.moments import FloatArray, Moments, damped, feedback
+from h2q.crystallize.factor import WIDE
+from h2q.crystallize.moments import FloatArray, Moments, feedback
 from h2q.crystallize.starts import row_signs
 
 Costs = npt.NDArray[np.float64]
@@ -164,7 +165,7 @@ def add_plane(
     rest = matrix.weights if before is None else before.rest
     costs = matrix.costs if before is None else before.costs
     shape = _feedback(matrix, damping)
-    scale = np.sqrt(np.mean(rest.astype(np.float64) ** 2, axis=1)) * _spread(bits, above, shape)
+    scale = np.sqrt(row_costs(rest, None) / rest.shape[1]) * _spread(bits, above, shape)
     scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
     scale *= row_signs(rest / scale[:, None], bits)
     try:
@@ -198,8 +199,10 @@ def _feedback(matrix: Matrix, damping: float) -> FloatArray | None:
         return None
     if damping in matrix.shapes:
         return matrix.shapes[damping]
+    if len(matrix.moments) > WIDE:
+        matrix.shapes.clear()
     try:
-        shape = feedback(damped(matrix.moments, damping))
+        shape = feedback(matrix.moments, damping)
     except np.linalg.LinAlgError as error:
         raise QualityError(
             "The moments of what the tensor reads are not positive definite.",
@@ -216,11 +219,11 @@ def _spread(bits: int, above: int, shape: FloatArray | None) -> float:
     A target is its weight plus what errors before it feed back: of power t = w + loss * t * f, f
     the mean power of the feedback's columns.
     """
-    fed = (
-        0.0
-        if shape is None
-        else LOSS[bits] * float(np.sum(shape**2, dtype=np.float64)) / len(shape)
-    )
+    fed = 0.0
+    if shape is not None:
+        blocks = (shape[at : at + ROWS_AT_ONCE] for at in range(0, len(shape), ROWS_AT_ONCE))
+        power = sum(float(np.sum(block**2, dtype=np.float64)) for block in blocks)
+        fed = LOSS[bits] * power / len(shape)
     wide = SPREAD[bits] * ROOM[min(above, len(ROOM) - 1)]
     return wide / UNIT[bits] / math.sqrt(1 - min(fed, MOST_FED))
 
@@ -252,7 +255,9 @@ def _fitted(
 
 
 def _left(rest: FloatArray, stored: npt.NDArray[np.uint16], levels: FloatArray) -> FloatArray:
-    return np.asarray(rest - from_bfloat16(stored)[:, None] * levels)
+    """What a plane leaves over; written over its levels."""
+    levels *= from_bfloat16(stored)[:, None]
+    return np.subtract(rest, levels, out=levels)
 
 
 def _inner(left: FloatArray, moments: Moments | None, rights: list[FloatArray]) -> list[Costs]:

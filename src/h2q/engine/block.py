@@ -74,8 +74,9 @@ def run_layer(
     normed = kernels.rms_norm(x, layer.input_norm, spec.rms_norm_eps)
     found = layer.attention(spec, normed, cache, slot, positions, apply)
     x = added(spec, x, found, layer.after_attention)
-    normed = kernels.rms_norm(x, layer.post_norm, spec.rms_norm_eps)
-    return added(spec, x, layer.mlp(normed, apply), layer.after_mlp)
+    del normed, found
+    found = layer.mlp(kernels.rms_norm(x, layer.post_norm, spec.rms_norm_eps), apply)
+    return added(spec, x, found, layer.after_mlp)
 
 
 def added(spec: ModelSpec, x: FloatArray, found: FloatArray, gain: FloatArray | None) -> FloatArray:

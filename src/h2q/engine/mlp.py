@@ -10,15 +10,22 @@ from h2q import kernels
 from h2q.core.specs import CLAMPED
 from h2q.engine.projections import Apply, FloatArray, Matrices, Projection
 
+ROWS_AT_ONCE = 1024
 SLOPE, LIMIT = np.float32(1.702), np.float32(7)  # of every gpt-oss
+ONE = np.float32(1)
 
 
 def clamped_swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
     """gate sigmoid(1.702 gate) (up + 1), gates at most 7, ups within +-7: float32 (T, n). silu of
     1.702 gate is 1.702 times the left half.
     """
-    gate = np.minimum(gate, LIMIT) * SLOPE
-    return kernels.swiglu(gate, (np.clip(up, -LIMIT, LIMIT) + np.float32(1)) / SLOPE)
+    gate = np.minimum(gate, LIMIT)
+    gate *= SLOPE
+    up = np.minimum(up, LIMIT)
+    np.maximum(up, -LIMIT, out=up)
+    up += ONE
+    up *= ONE / SLOPE
+    return kernels.swiglu(gate, up)
 
 
 GATES = {"silu": kernels.swiglu, "gelu_pytorch_tanh": kernels.geglu, CLAMPED: clamped_swiglu}
@@ -36,9 +43,18 @@ class GatedMLP:
 
     def __call__(self, x: FloatArray, apply: Apply) -> FloatArray:
         """float32 (T, width) to the same."""
-        gate, up = apply(f"{self.name}.in", self.gate_up, x, self.biases[:2])
-        inner = GATES[self.act](gate, up)
+        inner = self._inner(*apply(f"{self.name}.in", self.gate_up, x, self.biases[:2]))
+        del x  # as large as all else, where a layer runs for many texts at once
         return apply(f"{self.name}.out", self.down, inner, self.biases[2:])[0]
+
+    def _inner(self, gate: FloatArray, up: FloatArray) -> FloatArray:
+        """What down reads; of many rows in the place of the gates."""
+        if len(gate) <= ROWS_AT_ONCE:
+            return GATES[self.act](gate, up)
+        for begin in range(0, len(gate), ROWS_AT_ONCE):
+            rows = slice(begin, begin + ROWS_AT_ONCE)
+            gate[rows] = GATES[self.act](gate[rows], up[rows])
+        return gate
 
     def matrices(self) -> list[Matrices]:
         """All that may be exchanged."""

@@ -22,6 +22,7 @@ DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
 
 NOT_FINITE = "The activations contain a value that is not a finite number."
 NO_DISTRIBUTION = "The logits contain NaN or infinity, or forbid everything."
+MANY_TOKENS = 1024  # of prompts; more come when a model grows
 MOST_TURNS = 256  # kept prepared; a model has one rotation for each width
 
 _turns: dict[int, tuple[Rotation, Any]] = {}  # by the object's address, which is held
@@ -62,6 +63,8 @@ def project(
     """See h2q.kernels.twins.project."""
     handles = [stack.handle or handle_of(stack) for stack in stacks]
     tokens = len(x)
+    if tokens > MANY_TOKENS and len(stacks) > 1:  # so that each answer can be given up by itself
+        return tuple(project(x, rotation, [stack])[0] for stack in stacks)
     flat = np.empty(tokens * sum([stack.rows for stack in stacks]), np.float32)
     if not call(native.project, x, turn(rotation), handles, flat):
         raise KernelError(NOT_FINITE)

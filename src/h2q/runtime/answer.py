@@ -11,6 +11,8 @@ from h2q.core.errors import H2QError
 from h2q.core.events import Alternative, Part, TokenEvent, Usage
 from h2q.engine.requests import Said
 from h2q.runtime.prompts import Prompt
+from h2q.text.dialects import HARMONY
+from h2q.text.harmony import HarmonySplitter
 from h2q.text.splitter import Content, Reasoning, SplitEvent, Splitter
 from h2q.text.stops import StopStrings
 
@@ -42,7 +44,8 @@ class Answer:
         dialect = prompt.dialect
         self._text = tokenizer.stream(dialect.special_tags)
         self._stops = StopStrings(stops)
-        self._split = Splitter(dialect, prompt.thinks) if split else None
+        kind = HarmonySplitter if dialect.name == HARMONY.name else Splitter
+        self._split = kind(dialect, prompt.thinks) if split else None
         self._asked = asked
         self.begun: float | None = None
         self._first: float | None = None

@@ -17,6 +17,7 @@ from h2q.runtime.forms import Forms
 from h2q.runtime.loading import Started
 from h2q.runtime.prompts import Prompter
 
+ROOM = 4  # the part of a context that an answer without a bound has, when its prompt is cut
 ENDLESS = 10  # contexts that an answer without a bound may fill when the oldest are dropped
 
 
@@ -63,12 +64,15 @@ class Asking:
                 f"A ring has {LEAST_KEPT * PAGE:,} to {(self._pages - 1) * PAGE:,} positions here.",
                 where="ring",
             )
-        prompt = self.prompter.prompt(ask, None if keep else limit)
+        kept = min(limit // PAGE, self._pages - 1)
+        shifts = ask.shift and kept >= LEAST_KEPT
         most, cut = ask.sampling.max_tokens, False
+        prompt = self.prompter.prompt(
+            ask, None if keep else limit, 1 if shifts else room_for(most, limit)
+        )
         room = limit - len(prompt.tokens) + 1  # the last token needs no place
-        if not keep and ask.shift and (most is None or most > room):
-            kept = min(limit // PAGE, self._pages - 1)
-            keep = kept if kept >= LEAST_KEPT else 0
+        if not keep and shifts and (most is None or most > room):
+            keep = kept
         if keep:
             most = ENDLESS * limit if most is None else most
         elif most is None or most > room:
@@ -87,3 +91,10 @@ class Asking:
         stops = ask.sampling.stop
         answer = Answer(prompt, tokenizer, stops, ask.split, cut, reader, names, asked)
         return Prepared(request, answer)
+
+
+def room_for(most: int | None, limit: int) -> int:
+    """Tokens that an answer has behind a prompt that was cut for a context of `limit`: as many as
+    are asked for, up to half of it; a fair share where no number is asked for.
+    """
+    return max(1, limit // ROOM if most is None else min(most, limit // 2))

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from h2q.runtime.frames import LENGTH, Ready, frame_length, reply
 
 READY_SECONDS = 120.0  # a disk may be slow; it is not the model that is waited for
 GRACE_SECONDS = 15.0  # to save caches; without them a process is gone at once
+CLOSED = "No more models are started here."
 ROOT = Path(__file__).parents[2]
 # Nothing is imported from the folder the parent happens to be in. No collector while modules load.
 BOOT = (
@@ -117,22 +119,33 @@ class Spares:
     def __init__(self) -> None:
         self._maker = ThreadPoolExecutor(1, "spares")
         self._next: Future[Child] | None = None
+        self._wanted = threading.Event()
         self._closed = False
 
-    def refill(self) -> None:
-        """Make the next one ready, beside whatever else is going on. Returns at once."""
+    def refill(self, rest: float = 0.0) -> None:
+        """Make the next one ready, beside whatever else is going on; not before `rest` seconds,
+        unless it is taken meanwhile. Returns at once.
+        """
         if self._next is None and not self._closed:
-            self._next = self._maker.submit(Child, True)
+            self._wanted = threading.Event()
+            self._next = self._maker.submit(self._made, self._wanted, rest)
+
+    def _made(self, wanted: threading.Event, rest: float) -> Child:
+        wanted.wait(rest)
+        if self._closed:
+            raise ResourceError(CLOSED)
+        return Child(spare=True)
 
     async def take(self) -> Child:
-        """The process that is ready, or will be first. `refill` makes the next: when the model is
-        loaded, so that the two do not compete. Raises ResourceError.
+        """The process that is ready, or will be first. `refill` makes the next: when the model has
+        said something, so that the two do not compete. Raises ResourceError.
         """
         if self._closed:
-            raise ResourceError("No more models are started here.")
+            raise ResourceError(CLOSED)
         self.refill()
         made, self._next = self._next, None
         assert made is not None
+        self._wanted.set()
         try:
             child = await _waited(made)
         except ResourceError:  # it was killed while it began; a second failure is told
@@ -148,6 +161,7 @@ class Spares:
         made, self._next = self._next, None
         if made is not None:
             made.add_done_callback(_end)
+            self._wanted.set()
         await asyncio.to_thread(self._maker.shutdown)
 
 

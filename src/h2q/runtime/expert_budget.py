@@ -90,10 +90,15 @@ def _bytes(crystal: Crystal, groups: int, experts: bool) -> int:
     found = 0
     for shard in range(1 + groups):
         entries = crystal.entries(shard)
-        spans = [(e.begin, e.end) for e in entries.values() if is_expert(e.name) == experts]
+        spans = [(e.begin, e.end) for e in entries.values() if _leaves(e.name) == experts]
         path, data = crystal.path / shard_name(shard), crystal.mapped(shard)
         found += mapped.byte_count(mapped.stretches(path, data, spans))
     return found
+
+
+def _leaves(name: str) -> bool:
+    """Whether it is given back with its expert: planes are, biases stay."""
+    return is_expert(name) and not name.endswith(".bias")
 
 
 def _fitted(crystal: Crystal, order: Order, interpreter: int, groups: int) -> ExpertPlan | None:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from h2q.core.events import StageEvent
 from h2q.crystal import open_crystal
 from h2q.engine.scheduler import STEP_ROWS
-from h2q.runtime.budget import Plan
-from h2q.runtime.expert_budget import expert_plan
 from h2q.runtime.loading import TokenizerReading, fingerprint
 from h2q.runtime.pool import MemoryPool
 from h2q.runtime.process import rss_parts
 from h2q.runtime.worker import Order
 
 if TYPE_CHECKING:
+    from h2q.runtime.budget import Plan
     from h2q.text.tokenizer import Tokenizer
 
 
@@ -42,6 +41,8 @@ class Opening:
         self.plan: Plan | None = None
         self._reading = reading
         if order.memory is not None:
+            from h2q.runtime.expert_budget import expert_plan
+
             files = rss_parts()[1]
             self.tokenizer()
             self._fit(expert_plan(self.crystal, order, rss_parts()[0] + files))

@@ -41,14 +41,14 @@ class Prompter:
         self._asked = False
         self._made: dict[str, ChatTemplate] = {}
 
-    def prompt(self, ask: Ask, limit: int | None = None) -> Prompt:
+    def prompt(self, ask: Ask, limit: int | None = None, room: int = 1) -> Prompt:
         """limit: tokens the context holds; the oldest of what is longer are dropped where the ask
-        allows it. None: whole, however long.
+        allows it, so that `room` tokens can follow. None: whole, however long.
 
         Raises UsageError for what does not fit or is empty, TextError for a template that fails.
         """
         if ask.messages is not None or (ask.prompt is not None and not (ask.raw or ask.suffix)):
-            return self._chat(ask, limit)
+            return self._chat(ask, limit, room)
         if ask.tokens is not None:
             tokens = list(ask.tokens)
         elif ask.suffix:
@@ -59,26 +59,28 @@ class Prompter:
             tokens = self._tokenizer.encode(ask.prompt or "")
         dialect = self._dialect(ask, "")
         thinks = ask.prompt is not None and opens_reasoning(ask.prompt, dialect)
-        return Prompt(self._fitting(tokens, ask, limit), dialect, thinks and not ask.suffix)
+        return Prompt(self._fitting(tokens, ask, limit, room), dialect, thinks and not ask.suffix)
 
-    def _chat(self, ask: Ask, limit: int | None) -> Prompt:
+    def _chat(self, ask: Ask, limit: int | None, room: int) -> Prompt:
         messages = conversation(ask)
         text = ask.template if ask.template is not None else self._own_template()
         dialect = self._dialect(ask, text or "")
         rendered, tokens = self._rendered(ask, messages, text)
         if limit is not None and len(tokens) > limit and ask.truncate:
-            rendered, tokens = self._shortened(ask, messages, text, limit) or (rendered, tokens)
+            rendered, tokens = self._shortened(ask, messages, text, limit + 1 - room)
         return Prompt(
-            self._fitting(tokens, ask, limit), dialect, opens_reasoning(rendered, dialect)
+            self._fitting(tokens, ask, limit, room), dialect, opens_reasoning(rendered, dialect)
         )
 
     def _shortened(
         self, ask: Ask, messages: Sequence[Message], text: str | None, limit: int
-    ) -> tuple[str, list[int]] | None:
-        """Without as many of the oldest turns as it takes; the system's and the last one stay."""
+    ) -> tuple[str, list[int]]:
+        """Without as many of the oldest turns as it takes; the system's and the last one stay,
+        longer than `limit` or not.
+        """
         begin = sum(message.role == "system" for message in messages[:1])
-        few, many = 1, len(messages) - begin - 1  # turns to drop, by halving
-        best: tuple[str, list[int]] | None = None
+        few, many = 1, max(0, len(messages) - begin - 1)  # turns to drop, by halving
+        best = self._rendered(ask, [*messages[:begin], *messages[begin + many :]], text)
         while few <= many:
             count = (few + many) // 2
             found = self._rendered(ask, [*messages[:begin], *messages[begin + count :]], text)
@@ -149,7 +151,9 @@ class Prompter:
             return found
         return replace(found, call_open="", call_close="", bare=False)
 
-    def _fitting(self, tokens: list[int], ask: Ask, limit: int | None) -> tuple[int, ...]:
+    def _fitting(
+        self, tokens: list[int], ask: Ask, limit: int | None, room: int
+    ) -> tuple[int, ...]:
         if not tokens and self._spec.bos_token_id is not None:
             tokens = [self._spec.bos_token_id]
         if not tokens:
@@ -162,8 +166,9 @@ class Prompter:
                 where="prompt",
                 fix="Shorten the prompt, or let its oldest part be dropped.",
             )
-        kept = min(max(ask.keep, 0), limit - 1)
-        return (*tokens[:kept], *tokens[len(tokens) - (limit - kept) :])
+        left = limit + 1 - room
+        kept = min(max(ask.keep, 0), left - 1)
+        return (*tokens[:kept], *tokens[len(tokens) - (left - kept) :])
 
 
 def conversation(ask: Ask) -> list[Message]:

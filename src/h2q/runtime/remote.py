@@ -35,6 +35,8 @@ from h2q.runtime.frames import (
 from h2q.runtime.inbox import Inbox
 from h2q.runtime.worker import ENDED, Control, Order, WorkerState
 
+FIRST_WORDS = 1.0  # seconds in which no next spare competes with a model for its first answer
+
 Wanted = TypeVar("Wanted", State, Vectors, Counted)
 
 
@@ -85,7 +87,7 @@ class ProcessWorker:
             raise
         finally:
             if self._spares is not None:
-                self._spares.refill()
+                self._spares.refill(FIRST_WORDS)
         return found.state
 
     async def _opened(self, child: Child) -> _Line:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from h2q.core.errors import UsageError
-from h2q.runtime.expert_budget import ExpertPlan
 from h2q.runtime.loading import Started
-from h2q.runtime.mixed import Mixed
 from h2q.runtime.opening import Opening
 from h2q.runtime.staged import SMALL, Staged
-from h2q.runtime.streamed import Streamed
 from h2q.runtime.worker import Order
 
 
@@ -27,7 +24,16 @@ def start(order: Order, pin: int | None = None, small: int = SMALL) -> Started:
             where="pin",
             fix="Pin fewer, or give the model more memory.",
         )
+    # The rarer ways are loaded when they are gone: a start waits for every module.
+    from h2q.runtime.expert_budget import ExpertPlan
+
     if isinstance(made, ExpertPlan):
+        from h2q.runtime.mixed import Mixed
+
         opening.crystal.prove_first(1 + made.groups)  # all of it is used at once
         return Mixed(opening, made, pin)
-    return Streamed(opening) if made.streamed else Staged(opening, pin, small)
+    if made.streamed:
+        from h2q.runtime.streamed import Streamed
+
+        return Streamed(opening)
+    return Staged(opening, pin, small)

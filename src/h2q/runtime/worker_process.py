@@ -202,6 +202,7 @@ def prepare() -> None:
     """Import what is otherwise imported beside the loading of a model, or with the first ask."""
     import numpy.random  # noqa: F401
 
+    import h2q.runtime.expert_budget
     import h2q.text.template
     import h2q.text.tokenizer  # noqa: F401
 

@@ -41,6 +41,16 @@ class Lingering:
         self._loop.call_later(LINGER_SECONDS, self._socket.close)
 
 
+class AnyLength(int):
+    """Bytes of an answer whose number is not known: as many as come are right."""
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+    def __sub__(self, other: int) -> AnyLength:
+        return self
+
+
 def protocol(limits: Limits) -> type[HttpToolsProtocol]:
     """A protocol class with these limits."""
 
@@ -81,6 +91,9 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
             self._stop_timer()
             self._head = -1
             super().on_headers_complete()
+            if self.cycle is not None and self.scope["http_version"] == "1.0":
+                self.cycle.chunked_encoding = False  # it knows none: the end of it all is the end
+                self.cycle.expected_content_length = AnyLength()
 
         def _amid_request(self) -> bool:
             return self.cycle is not None and self.cycle.more_body

@@ -55,18 +55,24 @@ def transfer(
 def complete(
     hub: Hub, url: str, file: RemoteFile, partial: Path, heard: Callable[[int], None]
 ) -> None:
-    """Asks until the partial file has all its bytes, or several attempts in a row brought none."""
-    idle = 0
+    """Asks until the partial file has all its bytes, or several attempts in a row brought none. Of
+    a hub that has not sent a byte yet, less is hoped.
+    """
+    idle, moved, began = 0, False, time.monotonic()
     for _ in range(MAX_ATTEMPTS):
         before = _size(partial)
         try:
             _continue(hub, url, file, partial, heard)
             return
         except BrokenOffError:
-            idle = 0 if _size(partial) > before else idle + 1
+            grown = _size(partial) > before
+            idle, moved = 0 if grown else idle + 1, moved or grown
             if idle > len(PAUSES):
                 raise
-            time.sleep(PAUSES[max(idle - 1, 0)])
+            pause = PAUSES[max(idle - 1, 0)]
+            if not moved and time.monotonic() + pause > began + hub.patience_seconds:
+                raise
+            time.sleep(pause)
     raise NetworkError(f"The hub broke off {MAX_ATTEMPTS:,} times.", where=file.name, fix=AGAIN)
 
 

@@ -8,9 +8,10 @@ than a few further hosts; the token goes to the endpoint's own scheme, host and 
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,15 @@ from huggingface_hub.utils import get_session
 
 import h2q
 from h2q.core.errors import AccessError, H2QError, NetworkError, SourceError, UsageError
+from h2q.sources.hub_patience import Beginning, LateError
 
 AGENT = f"h2q/{h2q.__version__}"
 MAX_HOPS = 5
+REACH_SECONDS = 12.0
+TIMEOUT = "HF_HUB_DOWNLOAD_TIMEOUT"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
+CHECK = "Check the connection and run the command again; what was fetched is kept."
 PORTS = {"http": 80, "https": 443}
 
 
@@ -38,13 +43,16 @@ class BrokenOffError(NetworkError):
 @dataclass(frozen=True)
 class Hub:
     """A hub to fetch from: its address, the cache on this disk, the value of the authorization
-    header, if any, and the kind of answer that is asked for.
+    header, if any, and the kind of answer that is asked for. reach_seconds: until an answer
+    begins, or goes on. patience_seconds: of attempts at a file of which nothing comes.
     """
 
     endpoint: str
     cache: Path
     authorization: str | None = field(default=None, repr=False)
     accept: str = "*/*"
+    reach_seconds: float = REACH_SECONDS
+    patience_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         try:
@@ -56,10 +64,18 @@ class Hub:
 
 
 def default_hub() -> Hub:
-    """As HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN and a stored login say."""
+    """As HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN and a stored login say; who sets
+    HF_HUB_DOWNLOAD_TIMEOUT waits so long.
+    """
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     authorization = f"Bearer {token}" if token else None
-    return Hub(constants.ENDPOINT, Path(constants.HF_HUB_CACHE), authorization)
+    wished = constants.HF_HUB_DOWNLOAD_TIMEOUT if TIMEOUT in os.environ else 0
+    return Hub(
+        constants.ENDPOINT,
+        Path(constants.HF_HUB_CACHE),
+        authorization,
+        reach_seconds=max(REACH_SECONDS, wished),
+    )
 
 
 @contextmanager
@@ -74,13 +90,7 @@ def get(hub: Hub, url: str, where: str, offset: int = 0) -> Iterator[Any]:
                 headers["Authorization"] = hub.authorization
             if offset:
                 headers["Range"] = f"bytes={offset}-"
-            with get_session().stream(
-                "GET",
-                url,
-                headers=headers,
-                timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-                follow_redirects=False,
-            ) as response:
+            with _answer(hub, url, headers) as response:
                 if response.status_code not in REDIRECTS:
                     _judge(response, where)
                     yield response
@@ -88,15 +98,38 @@ def get(hub: Hub, url: str, where: str, offset: int = 0) -> Iterator[Any]:
                 url = next_address(hub, url, response.headers.get("Location", ""), where)
     except OfflineModeIsEnabled as error:
         raise NetworkError("HF_HUB_OFFLINE forbids to ask the hub.", where=where) from error
+    except LateError as error:
+        raise BrokenOffError(
+            f"The hub cannot be reached: no answer in {hub.reach_seconds:g} s.",
+            where=where,
+            fix=CHECK,
+        ) from error
     except httpx2.TransportError as error:
         raise BrokenOffError(
             "The hub cannot be reached, or breaks off.",
             where=where,
-            fix="Check the connection and run the command again; what was fetched is kept.",
+            fix=CHECK,
         ) from error
     except httpx2.InvalidURL as error:
         raise NetworkError("The hub answers with no address.", where=where) from error
     raise NetworkError(f"The hub redirects more than {MAX_HOPS} times.", where=where)
+
+
+@contextmanager
+def _answer(hub: Hub, url: str, headers: dict[str, str]) -> Iterator[Any]:
+    begun = Beginning(
+        lambda: get_session().stream(
+            "GET",
+            url,
+            headers=headers,
+            timeout=hub.reach_seconds,
+            follow_redirects=False,
+        )
+    )
+    context, response = begun.within(hub.reach_seconds)
+    with ExitStack() as stack:
+        stack.push(context)
+        yield response
 
 
 def read_small(hub: Hub, url: str, limit: int, where: str) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from h2q.core.asks import Ask, Call, Message
-from h2q.core.errors import MissingModelError
+from h2q.core.errors import MissingModelError, TextError
 from h2q.server.connected import while_connected
 from h2q.server.ollama.asking import alternatives, check, form, thinking
 from h2q.server.ollama.chunks import (
@@ -26,7 +26,7 @@ from h2q.server.ollama.options import choose
 from h2q.server.ollama.shapes import ChatRequest, GenerateRequest
 from h2q.server.ollama.shapes import Message as Turn
 from h2q.server.ollama.words import dumps, utc
-from h2q.server.refusal import Refusal
+from h2q.server.refusal import Refusal, refusal_of
 from h2q.server.reply import Reply
 from h2q.server.streaming import Question, gather, stream
 
@@ -87,7 +87,8 @@ async def chat(request: Request) -> Reply | None:
         **_common(card, given, split=True),
     )
     top = given.top_logprobs if given.logprobs else None
-    return await _answer(request, given, ask, Chunks(given.model, request.arrived, True, True, top))
+    chunks = Chunks(given.model, request.arrived, True, True, top, given.tell_planes)
+    return await _answer(request, given, ask, chunks)
 
 
 def _common(card: ModelCard, given: Answered, split: bool) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class _Generated(Chunks):
         self, request: Request, given: GenerateRequest, turns: Sequence[Message] | None
     ) -> None:
         top = given.top_logprobs if given.logprobs else None
-        super().__init__(given.model, request.arrived, False, not given.raw, top)
+        super().__init__(given.model, request.arrived, False, not given.raw, top, given.tell_planes)
         self._turns = turns
 
     def context(self, said: str) -> dict[str, Any]:
@@ -133,6 +134,10 @@ async def _answer(request: Request, given: Answered, ask: Ask, chunks: Chunks) -
         answer = await gather(request, question)
     except MissingModelError:
         raise missing(given.model) from None
+    except TextError as error:
+        if ask.template is None:
+            raise
+        raise Refusal(500, refusal_of(error).message) from None  # as Ollama has it
     in_chat = isinstance(given, ChatRequest)
     _, _, calls = told_apart(answer.calls, 0)
     document = {
@@ -147,6 +152,8 @@ async def _answer(request: Request, given: Answered, ask: Ask, chunks: Chunks) -
     if given.logprobs:
         events = [event for event in answer.events if event.token >= 0]
         document["logprobs"] = [logprob(event, given.top_logprobs) for event in events]
+    if given.tell_planes and answer.events:
+        document["planes"] = answer.events[-1].planes
     return Reply(dumps(document))
 
 

@@ -29,16 +29,24 @@ LETTERS = string.ascii_lowercase + string.digits
 
 class Chunks:
     """A formatter for one answer. `chat` puts texts into a message. `top`: alternatives to tell, or
-    None for no log-probabilities. Subclasses of nothing: both endpoints differ in three strings.
+    None for no log-probabilities. `planes`: say how many take part. Subclasses of nothing: both
+    endpoints differ in three strings.
     """
 
     media_type = b"application/x-ndjson"
 
     def __init__(
-        self, model: str, arrived: float, chat: bool, split: bool, top: int | None
+        self,
+        model: str,
+        arrived: float,
+        chat: bool,
+        split: bool,
+        top: int | None,
+        planes: bool = False,
     ) -> None:
         self._model, self._arrived, self._chat, self._split = model, arrived, chat, split
         self._top, self._calls, self._load = top, 0, 0.0
+        self._planes, self._each = planes, planes or top is not None
         self._said = list[str]()
         self._head = escape(b'{"model":' + _encode(model) + b',"created_at":"')
         inner = b'"message":{"role":"assistant","content":' if chat else b'"response":'
@@ -52,12 +60,12 @@ class Chunks:
     def token(self, event: TokenEvent) -> bytes:
         parts = parts_of(event, self._split)
         line = b""
-        if len(parts) == 1 and parts[0].kind == "content" and self._top is None:
+        if len(parts) == 1 and parts[0].kind == "content" and not self._each:
             if not self._chat:
                 self._said.append(parts[0].text)
             text = escape(_encode(parts[0].text))
             line = b"".join((self._head, utc().encode(), self._middle, text, self._tail))
-        elif parts or (self._top is not None and event.token >= 0):
+        elif parts or (self._each and event.token >= 0):
             line = self._rich(parts, event)
         if event.finish:
             line += dumps(self._last(event)) + b"\n"
@@ -75,6 +83,8 @@ class Chunks:
         }
         if self._top is not None and event.token >= 0:
             document["logprobs"] = [logprob(event, self._top)]
+        if self._planes:
+            document["planes"] = event.planes
         return dumps(document) + b"\n"
 
     def _last(self, event: TokenEvent) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from h2q.core.asks import EmbedAsk, Embeddings
-from h2q.core.errors import MissingModelError
+from h2q.core.errors import MissingModelError, UsageError
 from h2q.server.connected import while_connected
 from h2q.server.embedding import embedded_in_turns
 from h2q.server.metrics import clock
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from h2q.server.request import Request
 
 
+TOO_LONG = "the input length exceeds the context length"
+
+
 async def embed(request: Request) -> Reply:
     """Vectors of length 1 for one text or many, in their order."""
     given = await request.read(EmbedRequest)
@@ -33,7 +36,12 @@ async def embed(request: Request) -> Reply:
         raise Refusal(400, "dimensions must not be negative")
     context = choose(card, given.options, 0).context
     ask = EmbedAsk(texts, given.truncate, True, context)
-    found, load = await embedded(request, given.model, ask, given.keep_alive)
+    try:
+        found, load = await embedded(request, given.model, ask, given.keep_alive)
+    except UsageError as error:
+        if error.where == "prompt":
+            raise Refusal(400, TOO_LONG) from None
+        raise
     document = {
         "model": given.model,
         "embeddings": [cut(row, given.dimensions) for row in rows(found)],

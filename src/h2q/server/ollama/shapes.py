@@ -54,6 +54,7 @@ class Answered(Wire):
     shift: bool = True
     logprobs: bool = False
     top_logprobs: int = Field(0, description="0 to 20")
+    tell_planes: bool = Field(False, description="say with every token how many planes took part")
     debug_render_only: bool = Field(False, alias="_debug_render_only")
 
 

@@ -55,6 +55,7 @@ class Timed(Told):
     eval_count: int = 0
     eval_duration: int = 0
     logprobs: list[TokenLikelihoods] = []
+    planes: int | None = Field(None, description="that took part, with `tell_planes`")
 
 
 class GenerateAnswer(Timed):

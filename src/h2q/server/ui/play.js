@@ -32,8 +32,14 @@ function showEnd(talk) {
   });
 }
 
-async function answer(model, place) {
-  const body = { model, messages: turns, logprobs: true, top_logprobs: 20 };
+// What was in force for how many tokens: `2 planes for 8 tokens, 4 for 30`.
+function summary(spells) {
+  return spells.map(([planes, count], at) => `${planes}${at ? "" : planes === 1 ? " plane" : " planes"} for ${count}${at ? "" : count === 1 ? " token" : " tokens"}`).join(", ");
+}
+
+async function answer(model, place, used) {
+  const body = { model, messages: turns, logprobs: true, top_logprobs: 20, tell_planes: true };
+  const spells = [];
   const reply = await call("/api/chat", body, going.signal);
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let [open, text] = ["", ""];
@@ -49,11 +55,21 @@ async function answer(model, place) {
       const told = piece.message?.content ?? "";
       text += told;
       const [first] = piece.logprobs ?? [];
+      if (piece.planes && first) {
+        if (spells.at(-1)?.[0] !== piece.planes) {
+          spells.push([piece.planes, 0]);
+          const mark = element("i", { className: "mark" }); // its number is no part of the text
+          mark.dataset.planes = piece.planes;
+          said.append(mark);
+        }
+        spells.at(-1)[1] += 1;
+      }
       const unsure = first?.top_logprobs ? entropy(first.top_logprobs) : 0;
-      const title = first ? `entropy ${unsure.toFixed(2)} nats, chosen at ${Math.exp(first.logprob).toFixed(3)}` : "";
+      const title = first ? `entropy ${unsure.toFixed(2)} nats, chosen at ${Math.exp(first.logprob).toFixed(3)}, ${piece.planes} planes` : "";
       said.append(element("span", { textContent: told, className: `e${level(unsure)}`, title }));
     }
     place.append(said);
+    used.textContent = summary(spells);
     showEnd(place.parentElement);
   }
   return text;
@@ -68,11 +84,12 @@ export function playground() {
     talk.append(element("p", { className: "mine", textContent: text.value }));
     text.value = "";
     const place = element("p");
-    talk.append(place);
+    const used = element("p", { className: "planes-used" });
+    talk.append(place, used);
     going = new AbortController();
     [stop.disabled, send.disabled] = [false, true];
     try {
-      turns.push({ role: "assistant", content: await answer(document.getElementById("model").value, place) });
+      turns.push({ role: "assistant", content: await answer(document.getElementById("model").value, place, used) });
     } catch (error) {
       if (error.name !== "AbortError") say(error.message);
       turns.push({ role: "assistant", content: place.textContent });
