@@ -20,7 +20,8 @@ from h2q.core.errors import MissingModelError, NetworkError, UsageError
 from h2q.crystal.store import Store
 from served import Served, served, until
 
-GREEDY = {"temperature": 0, "num_predict": 16}
+SAID = 64  # tokens, so many that two crystals do not say the same
+GREEDY = {"temperature": 0, "num_predict": SAID}
 ENDLESS = {"temperature": 0, "num_predict": 1_000_000, "num_ctx": 256}
 READ = 1000  # tokens
 
@@ -54,6 +55,15 @@ def say(server: Served, options: dict[str, Any] = GREEDY) -> str:
     return str(answer["response"])
 
 
+def say_in_full(server: Served) -> str:
+    """What it says once all its planes have come."""
+    say(server)
+    total = server.metric("tier_planes_total")
+    assert total > 3
+    assert until(lambda: server.metric("tier_planes_resident") == total)
+    return say(server)
+
+
 def updated(server: Served, *words: str) -> tuple[int, Any]:
     """What `h2q update` says: its exit code and document."""
     command = [sys.executable, "-m", "h2q", "update", *words, "--port", str(server.port), "--json"]
@@ -71,7 +81,7 @@ def running(server: Served) -> int:
 
 
 def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_path: Path) -> None:
-    before = say(server)
+    before = say_in_full(server)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("POST", "/api/generate", json.dumps(body(ENDLESS)))
     lines = connection.getresponse()
@@ -84,7 +94,7 @@ def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_p
     assert running(server) == 2
     words = [json.loads(line) for line in islice(lines, READ)]
     assert not any(word.get("error") or word["done"] for word in words)
-    assert "".join(word["response"] for word in words[:16]) == before
+    assert "".join(word["response"] for word in words[:SAID]) == before
     lines.close()
     connection.close()
     assert until(lambda: running(server) == 1)
@@ -98,7 +108,7 @@ def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_p
 
 
 def test_what_cannot_be_is_said(server: Served, tmp_path: Path, other_path: Path) -> None:
-    before = say(server)
+    before = say_in_full(server)
     damaged = shutil.copytree(other_path, tmp_path / "damaged")
     (damaged / "base.safetensors").write_bytes(b"0" * 99)
     for code, words in (
@@ -118,7 +128,7 @@ def test_what_cannot_be_is_said(server: Served, tmp_path: Path, other_path: Path
 def test_a_crystal_that_comes_into_a_folder_takes_over(
     server: Served, place: Path, seed_path: Path
 ) -> None:
-    before = say(server)
+    before = say_in_full(server)
     cut_crystal(seed_path, place, 1)
     assert until(lambda: say(server) != before)
 
