@@ -61,10 +61,16 @@ def sentencepiece(folder: Path) -> Tokenizer:
     return tokenizer(folder, sentencepiece_words())
 
 
+@pytest.fixture(scope="module")
+def seed() -> Tokenizer:
+    return Tokenizer(SEED / "tokenizer.json")
+
+
 @settings(max_examples=300, deadline=None)
 @given(text=any_text)
-def test_byte_level_gives_the_ids_of_the_folder(byte_level: Tokenizer, text: str) -> None:
-    seed = Tokenizer(SEED / "tokenizer.json")
+def test_byte_level_gives_the_ids_of_the_folder(
+    byte_level: Tokenizer, seed: Tokenizer, text: str
+) -> None:
     assert byte_level.encode(text) == seed.encode(text)
     assert byte_level.decode(byte_level.encode(text)) == text
 
