@@ -54,13 +54,18 @@ def say(server: Served, options: dict[str, Any] = GREEDY) -> str:
     return str(answer["response"])
 
 
-def sure(server: Served) -> list[float]:
-    """Log-probabilities of an answer: no two crystals have the same, though they say the same."""
-    status, answer = server.post(
-        "/api/generate", body(GREEDY) | {"stream": False, "logprobs": True}
-    )
-    assert status == 200, answer
-    return [token["logprob"] for token in answer["logprobs"]]
+def crystal(server: Served) -> str:
+    """Which one answers, when all of it is in memory."""
+    found = list[Any]()
+
+    def whole() -> bool:
+        say(server)
+        models = [one for one in server.state()["models"] if one["name"] == "seed:latest"]
+        found[:] = [one["state"] for one in models if one["state"]]
+        return bool(found) and found[0]["planes"] == found[0]["all_planes"]
+
+    assert until(whole)
+    return str(found[0]["fingerprint"])
 
 
 def updated(server: Served, *words: str) -> tuple[int, Any]:
@@ -79,16 +84,8 @@ def running(server: Served) -> int:
     return len(json.loads(server.call("GET", "/api/ps")[1])["models"])
 
 
-def whole(server: Served) -> bool:
-    """Whether all planes of the model are in memory."""
-    (model,) = json.loads(server.call("GET", "/api/h2q/state")[1])["models"]
-    return 0 < model["planes"] == model["all_planes"]
-
-
 def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_path: Path) -> None:
-    say(server)
-    assert until(lambda: whole(server))
-    before, surely = say(server), sure(server)
+    before, said = crystal(server), say(server)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("POST", "/api/generate", json.dumps(body(ENDLESS)))
     lines = connection.getresponse()
@@ -97,11 +94,11 @@ def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_p
     assert code == 0, told
     assert told["before"] != told["after"]
     assert set(told["seconds"]) == {"store", "verify", "start", "probe", "swap"}
-    assert sure(server) != surely
+    assert crystal(server) != before
     assert running(server) == 2
     words = [json.loads(line) for line in islice(lines, READ)]
     assert not any(word.get("error") or word["done"] for word in words)
-    assert "".join(word["response"] for word in words[:16]) == before
+    assert "".join(word["response"] for word in words[:16]) == said
     lines.close()
     connection.close()
     assert until(lambda: running(server) == 1)
@@ -111,11 +108,11 @@ def test_a_stream_runs_across_an_update(server: Served, seed_path: Path, other_p
     assert (code, told["before"]) == (0, told["after"])
     Store(server.home).install(seed_path, "whole", Store(server.home).find("seed").details)
     assert updated(server, "seed", "whole")[0] == 0
-    assert say(server) == before
+    assert (crystal(server), say(server)) == (before, said)
 
 
 def test_what_cannot_be_is_said(server: Served, tmp_path: Path, other_path: Path) -> None:
-    before = say(server)
+    before = crystal(server)
     damaged = shutil.copytree(other_path, tmp_path / "damaged")
     (damaged / "base.safetensors").write_bytes(b"0" * 99)
     for code, words in (
@@ -127,7 +124,7 @@ def test_what_cannot_be_is_said(server: Served, tmp_path: Path, other_path: Path
     ):
         found, told = updated(server, *words)
         assert found == code, told
-    assert say(server) == before
+    assert crystal(server) == before
     page = server.call("GET", "/metrics")[1].decode()
     assert 'swap_total{model_name="seed:latest",result="rolled_back"} 2.0' in page
 
@@ -135,9 +132,9 @@ def test_what_cannot_be_is_said(server: Served, tmp_path: Path, other_path: Path
 def test_a_crystal_that_comes_into_a_folder_takes_over(
     server: Served, place: Path, seed_path: Path
 ) -> None:
-    before = sure(server)
+    before = crystal(server)
     cut_crystal(seed_path, place, 1)
-    assert until(lambda: sure(server) != before)
+    assert until(lambda: crystal(server) != before)
 
 
 def test_what_another_process_installs_is_loaded(server: Served, seed_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_keyboard_is_enough(browser: Any, server: Served) -> None:
     )
     assert len(set(levels)) > 1  # tokens differ in how sure they were
     assert "nats" in page.get_attribute("#talk span", "title")
+    page.evaluate("document.getElementById('stop').click()")  # the seed may go on for long
     page.locator("#send:enabled").wait_for()
     planes = server.state()["models"][0]["all_planes"]
     used = page.text_content("#talk .planes-used")
