@@ -48,9 +48,8 @@ def from_tables(data: bytes) -> tuple[tokenizers.Tokenizer, int] | None:
         index: {flag: getattr(token, flag) for flag in FLAGS}
         for index, token in made.get_added_tokens_decoder().items()
     }
-    if found != wanted or len(wanted) != len(
-        added
-    ):  # the library gives them other numbers than the file says
+    # The library may give them other numbers than the file says.
+    if found != wanted or len(wanted) != len(added):
         return None
     return made, max(*found, max(vocab.values()))
 
