@@ -25,24 +25,34 @@ from h2q.bench.hot_update import (
 from h2q.core.errors import BusyError, CrystalError, H2QError, QualityError
 from h2q.orchestrator.house import Updated
 
-CROWD = Crowd(people=100, tokens=16, updates=2)  # benchmarks/hot_update.py: 200 people, 20
+CROWD, WHOLE = Crowd(people=100, tokens=16, updates=2), Crowd(people=200, tokens=16, updates=20)
 TEXT = PROMPTS[0]
 Said = tuple[dict[str, str], dict[str, str]]
 Play = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def other_path(seed_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The seed's crystal without its last groups: the same shards, another text."""
-    return cut_crystal(seed_path, tmp_path_factory.mktemp("other") / "other.crystal", 2)
+def pair(seed_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """The seed's crystal without its last groups: the same shards, other texts; and what each of
+    the two says to every prompt.
+    """
+    first, folder = answers(seed_path, CROWD.tokens), tmp_path_factory.mktemp("other")
+    for groups in (2, 1, 0):
+        other = cut_crystal(seed_path, folder / f"{groups}.crystal", groups)
+        second = answers(other, CROWD.tokens)
+        if not set(first.values()) & set(second.values()):
+            return other, (first, second)
+    raise AssertionError("Every prefix of the crystal says what the whole says.")
 
 
-@pytest.fixture(scope="module")
-def said(seed_path: Path, other_path: Path) -> Said:
-    """What each of the two says to every prompt."""
-    first, second = answers(seed_path, CROWD.tokens), answers(other_path, CROWD.tokens)
-    assert not set(first.values()) & set(second.values())
-    return first, second
+@pytest.fixture
+def other_path(pair: tuple[Path, Said]) -> Path:
+    return pair[0]
+
+
+@pytest.fixture
+def said(pair: tuple[Path, Said]) -> Said:
+    return pair[1]
 
 
 @pytest.fixture
@@ -60,18 +70,19 @@ def play(tmp_path: Path, seed_path: Path) -> Play:
     return run
 
 
+@pytest.mark.parametrize("crowd", [CROWD, pytest.param(WHOLE, marks=pytest.mark.long)])
 def test_updates_under_load_lose_and_mix_nothing(
-    play: Play, seed_path: Path, other_path: Path, said: Said
+    play: Play, seed_path: Path, other_path: Path, said: Said, crowd: Crowd
 ) -> None:
     async def story(made: Crew) -> None:
-        found = await updated_under_load(made, (seed_path, other_path), said, CROWD)
-        assert found["answers"] >= CROWD.people
+        found = await updated_under_load(made, (seed_path, other_path), said, crowd)
+        assert found["answers"] >= crowd.people
         assert (found["lost"], found["mixed"], found["wrong_after_update"]) == (0, 0, 0)
         assert (found["rolled_back"], found["processes_left"]) == (1, 1)
         assert all(found["from_each"])
         assert len(made.house.running()) == 1
 
-    play(story)
+    play(story, people=crowd.people, updates=crowd.updates)
 
 
 def test_streams_end_on_the_old_model(
