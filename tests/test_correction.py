@@ -30,7 +30,7 @@ def streams(rows: int, adds: bool) -> tuple[Inputs, np.ndarray]:
 def corrected(inputs: Inputs, weights: np.ndarray) -> np.ndarray:
     """W*; the inputs stay."""
     own = replace(inputs, original=inputs.original.copy())
-    (found,) = correction.corrected(own, [weights]).weights
+    (found,) = correction.corrected(own, [weights.copy()]).weights
     assert not len(own.original)
     return found
 
@@ -148,6 +148,6 @@ def test_wide_matrices_are_judged_by_a_choice_of_tokens(monkeypatch: pytest.Monk
 def test_matrices_of_one_input_are_corrected_together() -> None:
     inputs, weights = streams(40, False)
     own = [corrected(inputs, rows) for rows in (weights, weights[:8])]
-    found = correction.corrected(inputs, [weights, weights[:8]]).weights
+    found = correction.corrected(inputs, [weights.copy(), weights[:8].copy()]).weights
     for one, other in zip(found, own, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)

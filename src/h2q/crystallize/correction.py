@@ -22,6 +22,7 @@ from h2q.crystallize.factor import NARROW, WIDE, solve
 from h2q.crystallize.moments import FloatArray, second_moments
 
 MOST_JUDGES = 2048
+ROWS_AT_ONCE = 4096
 
 
 @dataclass
@@ -51,9 +52,9 @@ class Corrected:
 
 
 def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
-    """W* of float32 (rows, width) rotated matrices that read these inputs. Empties the inputs and
-    writes over the original's: of a wide matrix they are larger than all else. Raises what
-    second_moments raises.
+    """W* of float32 (rows, width) rotated matrices that read these inputs, in their place. Empties
+    the inputs and writes over the original's: of a wide matrix they are larger than all else.
+    Raises what second_moments raises.
     """
     x, drift, ridge = inputs.crystal, inputs.drift, inputs.ridge
     width, count = x.shape[1], np.float32(len(x))
@@ -70,6 +71,7 @@ def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
             missed = [_sum(lacking @ weights.T, drift) for weights in matrices]
         del lacking
         moments = second_moments(x, inputs.reads)
+        wanted: list[FloatArray] = []
         if cross is None:
             wanted = [found.T @ x / count for found in missed or []]
         elif not alone:
@@ -82,12 +84,15 @@ def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
     del x
     if alone and cross is not None:
         gain = np.asarray(solve(moments, ridge, cross.T).T, np.float32)
-        steps = [weights @ gain for weights in matrices]
-    else:
-        steps = [solve(moments, ridge, found.T).T if found.any() else found for found in wanted]
-    pairs = zip(matrices, steps, strict=True)
-    out = [np.ascontiguousarray(weights + step, np.float32) for weights, step in pairs]
-    return Corrected(out, moments, chosen)
+        for weights in matrices:
+            for begin in range(0, len(weights), ROWS_AT_ONCE):
+                rows = weights[begin : begin + ROWS_AT_ONCE]
+                rows += rows @ gain
+        return Corrected(list(matrices), moments, chosen)
+    for weights, found in zip(matrices, wanted, strict=True):
+        if found.any():
+            weights += solve(moments, ridge, found.T).T
+    return Corrected(list(matrices), moments, chosen)
 
 
 def _sum(found: FloatArray, more: FloatArray | None) -> FloatArray:

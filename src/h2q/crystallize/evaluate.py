@@ -15,7 +15,7 @@ from h2q.crystallize.remembered import Network
 
 TokenArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-TOKENS_AT_ONCE = 2048
+TOKENS_AT_ONCE, LOGITS_AT_ONCE = 2048, 16 << 20  # at most, one text at least
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class _Tally:
         )
 
 
-def batches(tokens: TokenArray) -> Iterator[TokenArray]:
+def batches(tokens: TokenArray, vocabulary: int) -> Iterator[TokenArray]:
     """Rows of a token table, a few at a time."""
-    rows = max(1, TOKENS_AT_ONCE // tokens.shape[1])
+    rows = max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // vocabulary) // tokens.shape[1])
     for begin in range(0, len(tokens), rows):
         yield tokens[begin : begin + rows]
 
@@ -99,7 +99,9 @@ def log_probabilities(model: Network, tokens: TokenArray) -> FloatArray:
     logits = model.forward(inputs, model.new_cache(len(inputs), inputs.shape[1]))
     flat = logits.reshape(-1, logits.shape[-1])
     flat = flat - flat.max(axis=-1, keepdims=True)
-    return np.asarray(flat - np.log(np.exp(flat).sum(axis=-1, keepdims=True)), np.float32)
+    del logits  # large
+    flat -= np.log(np.exp(flat).sum(axis=-1, keepdims=True))
+    return np.asarray(flat, np.float32)
 
 
 def compare(
@@ -114,7 +116,7 @@ def compare(
     """
     tallies = [_Tally() for _ in crystals]
     count = 0
-    for batch in batches(tokens):
+    for batch in batches(tokens, original.spec.vocab_size):
         targets = batch[:, 1:].reshape(-1)
         rows = np.arange(len(targets))
         truth = log_probabilities(original, batch)

@@ -19,7 +19,7 @@ from h2q.core.errors import SourceError
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.correction import Inputs, corrected
 from h2q.crystallize.moments import FloatArray
-from h2q.crystallize.towers import Costs, Encoded, Matrix, TowerPlan, encode_tower
+from h2q.crystallize.towers import Costs, Matrix, TowerPlan, each_plane
 from h2q.engine.experts import Experts
 from h2q.engine.load import OriginalWeights, PlaneWeights
 from h2q.engine.mlp import GatedMLP
@@ -49,10 +49,13 @@ def grow_part(
     report: Callable[[float], bool] | None = None,
     tokens: int = -1,
 ) -> Grown:
-    """All planes of one part. Raises what encode_tower raises."""
-    tower: list[Encoded] = encode_tower(matrix, plan, report)
-    costs = np.stack([matrix.costs, *(encoded.costs for encoded in tower)])
-    return Grown(tuple(encoded.plane for encoded in tower), costs, tower[-1].mse, tokens)
+    """All planes of one part. Raises what each_plane raises."""
+    planes, costs, mse = list[Plane](), [matrix.costs], 0.0
+    for encoded in each_plane(matrix, plan, report):
+        planes.append(encoded.plane)
+        costs.append(encoded.costs)
+        mse = encoded.mse
+    return Grown(tuple(planes), np.stack(costs), mse, tokens)
 
 
 def read_rotated(source: Source, name: str, seed: int) -> FloatArray:

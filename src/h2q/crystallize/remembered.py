@@ -11,6 +11,7 @@ import numpy as np
 from h2q import kernels
 from h2q.core.architecture import FINAL_NORM, head_name
 from h2q.core.errors import UsageError
+from h2q.core.specs import ModelSpec
 from h2q.crystallize.moments import FloatArray, TokenArray
 from h2q.engine.block import leaving
 from h2q.engine.cache import Cache
@@ -19,6 +20,8 @@ from h2q.sources import Source
 
 class Network(Protocol):
     """What comparing needs of a model."""
+
+    spec: ModelSpec
 
     def new_cache(self, batch: int = 1, capacity: int = 128) -> Cache: ...
 

@@ -10,7 +10,7 @@ never worse, whatever the encoder did.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -134,18 +134,22 @@ class Encoded:
 def encode_tower(
     matrix: Matrix, plan: TowerPlan, progress: Listener | None = None
 ) -> list[Encoded]:
-    """All planes of a tower, base first. progress hears the share done and may return False to
-    stop; raises Cancelled then.
+    """All planes of a tower, base first. See each_plane."""
+    return list(each_plane(matrix, plan, progress))
+
+
+def each_plane(
+    matrix: Matrix, plan: TowerPlan, progress: Listener | None = None
+) -> Iterator[Encoded]:
+    """A tower, plane by plane, base first. progress hears the share done and may return False to
+    stop; raises Cancelled then, and what add_plane raises.
     """
-    done: list[Encoded] = []
+    done: Encoded | None = None
     for index, (bits, damping) in enumerate(zip(plan.bits, plan.damping, strict=True)):
         part = None if progress is None else _part(progress, index, len(plan.bits))
-        before = done[-1] if done else None
         above = len(plan.bits) - 1 - index
-        done.append(
-            add_plane(matrix, before, bits, damping, plan.commit, plan.lookahead, part, above)
-        )
-    return done
+        done = add_plane(matrix, done, bits, damping, plan.commit, plan.lookahead, part, above)
+        yield done
 
 
 def add_plane(
