@@ -63,8 +63,13 @@ def project(
     """See h2q.kernels.twins.project."""
     handles = [stack.handle or handle_of(stack) for stack in stacks]
     tokens = len(x)
-    if tokens > MANY_TOKENS and len(stacks) > 1:  # so that each answer can be given up by itself
-        return tuple(project(x, rotation, [stack])[0] for stack in stacks)
+    if tokens > MANY_TOKENS:  # little room in between, which stays, and each answer by itself
+        whole = tuple(np.empty((tokens, stack.rows), np.float32) for stack in stacks)
+        for begin in range(0, tokens, MANY_TOKENS):
+            rows = slice(begin, begin + MANY_TOKENS)
+            for out, part in zip(whole, project(x[rows], rotation, stacks), strict=True):
+                out[rows] = part
+        return whole
     flat = np.empty(tokens * sum([stack.rows for stack in stacks]), np.float32)
     if not call(native.project, x, turn(rotation), handles, flat):
         raise KernelError(NOT_FINITE)
