@@ -67,8 +67,8 @@ def project(
         whole = tuple(np.empty((tokens, stack.rows), np.float32) for stack in stacks)
         for begin in range(0, tokens, MANY_TOKENS):
             rows = slice(begin, begin + MANY_TOKENS)
-            for out, part in zip(whole, project(x[rows], rotation, stacks), strict=True):
-                out[rows] = part
+            for answer, part in zip(whole, project(x[rows], rotation, stacks), strict=True):
+                answer[rows] = part
         return whole
     flat = np.empty(tokens * sum([stack.rows for stack in stacks]), np.float32)
     if not call(native.project, x, turn(rotation), handles, flat):
