@@ -14,7 +14,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import quants
 
 from expert_configs import CONFIGS, YARN, draw_tensors, write_model
-from gguf_files import NAMES, Words, add_words, in_pairs
+from gguf_files import NAMES, Words, add_sizes, add_words, in_pairs
 from gpt_oss import stacked
 from h2q.core.specs import ModelSpec
 from h2q.sources import Source, open_source
@@ -109,15 +109,7 @@ def _metadata(
 ) -> None:
     experts, latent = spec.experts, spec.latent
     assert experts is not None
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(spec.hidden_size)
-    writer.add_block_count(spec.num_hidden_layers)
-    writer.add_feed_forward_length(spec.intermediate_size)
-    writer.add_head_count(spec.num_attention_heads)
-    writer.add_layer_norm_rms_eps(spec.rms_norm_eps)
-    writer.add_rope_freq_base(spec.rope_theta)
-    writer.add_rope_dimension_count(spec.rope_dim)
-    writer.add_vocab_size(spec.vocab_size)
+    add_sizes(writer, spec, config)
     writer.add_expert_count(experts.num_experts)
     writer.add_expert_used_count(experts.num_experts_per_tok)
     if spec.family != "mixtral":

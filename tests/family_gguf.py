@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 
 from families import config_of, random_tensors, write_family
-from gguf_files import NAMES, Words, add_words, in_pairs
+from gguf_files import NAMES, Words, add_sizes, add_words, in_pairs
 from h2q.core.specs import ModelSpec
 from h2q.sources import Source
 
@@ -91,18 +91,10 @@ def _joined(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _metadata(writer: gguf.GGUFWriter, spec: ModelSpec, config: dict[str, Any]) -> None:
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(spec.hidden_size)
-    writer.add_block_count(spec.num_hidden_layers)
-    writer.add_feed_forward_length(spec.intermediate_size)
-    writer.add_head_count(spec.num_attention_heads)
+    add_sizes(writer, spec, config)
     writer.add_head_count_kv(spec.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(spec.rms_norm_eps)
-    writer.add_rope_freq_base(spec.rope_theta)
     writer.add_key_length(spec.head_dim)
     writer.add_value_length(spec.head_dim)
-    writer.add_rope_dimension_count(spec.rope_dim)
-    writer.add_vocab_size(spec.vocab_size)
     if spec.family.startswith("gemma") or spec.family == "phi3":
         writer.add_sliding_window(spec.sliding_window)
     if spec.family == "gemma2":

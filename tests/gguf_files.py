@@ -214,3 +214,16 @@ def decodable() -> list[Type]:
             continue
         found.append(Type(kind.number))
     return found
+
+
+def add_sizes(writer: gguf.GGUFWriter, spec: ModelSpec, config: dict[str, Any]) -> None:
+    """What the metadata of every model say."""
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(spec.hidden_size)
+    writer.add_block_count(spec.num_hidden_layers)
+    writer.add_feed_forward_length(spec.intermediate_size)
+    writer.add_head_count(spec.num_attention_heads)
+    writer.add_layer_norm_rms_eps(spec.rms_norm_eps)
+    writer.add_rope_freq_base(spec.rope_theta)
+    writer.add_rope_dimension_count(spec.rope_dim)
+    writer.add_vocab_size(spec.vocab_size)
