@@ -8,6 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from h2q.server.leaving import leaving
 from h2q.server.limits import MAX_HEADER_BYTES, Limits
 
 LINGER_SECONDS = 1.0
@@ -65,6 +66,7 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
             self.transport = Lingering(  # type: ignore[assignment]
                 transport, self.loop, self._amid_request
             )
+            self._left = leaving(self.transport)
             if len(self.connections) > limits.connections:
                 transport.abort()
                 return
@@ -83,6 +85,7 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self.scope["h2q.left"] = self._left  # type: ignore[typeddict-unknown-key]
             self._head = 0
             if self._timer is None:
                 self._await_head()
