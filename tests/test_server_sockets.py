@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from h2q.bench.scripted import ScriptedHouse, ScriptedWorker
 from h2q.bench.serve_client import WIRES, Wire
 from h2q.core.asks import Ask
