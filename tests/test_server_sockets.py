@@ -5,10 +5,12 @@ that they do not know.
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import json
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,6 +34,22 @@ def test_small_pieces_are_not_held_back(scripted: Running) -> None:
         accepted = protocol.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     connection.close()
+
+
+def test_a_connection_leaves_nothing_for_the_collector(scripted: Running) -> None:
+    """Its memory is free when it ends; cycles would stay until the collector looks at old ones."""
+    gc.disable()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", scripted.port, timeout=60)
+        connection.request("POST", "/api/generate", b'{"model":"scripted","prompt":"p"}')
+        connection.getresponse().read()
+        (protocol,) = scripted.serving.server_state.connections
+        left = weakref.ref(protocol)
+        del protocol
+        connection.close()
+        assert scripted.until(lambda: left() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_client_of_http_1_0_gets_no_chunks(scripted: Running) -> None:

@@ -41,6 +41,12 @@ class Lingering:
         self._socket.write_eof()
         self._loop.call_later(LINGER_SECONDS, self._socket.close)
 
+    def lost(self) -> None:
+        """The connection is over: let go of who asked, which holds this in turn. Memory is free
+        then, not when the collector of cycles next comes round.
+        """
+        self._amid = bool
+
 
 class AnyLength(int):
     """Bytes of an answer whose number is not known: as many as come are right."""
@@ -63,9 +69,8 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.transport = Lingering(  # type: ignore[assignment]
-                transport, self.loop, self._amid_request
-            )
+            self._lingering = Lingering(transport, self.loop, self._amid_request)
+            self.transport = self._lingering  # type: ignore[assignment]
             self._left = leaving(self.transport)
             if len(self.connections) > limits.connections:
                 transport.abort()
@@ -75,6 +80,7 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
+            self._lingering.lost()
 
         def data_received(self, data: bytes) -> None:
             if self._head >= 0:
