@@ -40,7 +40,7 @@ def hit_rates(skew: float, seed: int = 0) -> tuple[float, float]:
     """Of ExpertRoom, and of LastUsed."""
     draw = np.random.default_rng(seed)
     sizes = np.stack([np.ones(LAYERS * EXPERTS, np.int64), np.zeros(LAYERS * EXPERTS, np.int64)])
-    room, last = ExpertRoom(sizes, ROOM), LastUsed()
+    room, last = ExpertRoom(sizes, ROOM, alone=True), LastUsed()
     odds = [-skew * np.log1p(draw.permutation(EXPERTS)) for _ in range(LAYERS)]
     ours = theirs = 0
     for token in range(TOKENS):

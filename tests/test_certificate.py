@@ -97,6 +97,11 @@ def test_divergences_of_single_tokens(seed_crystal: Crystal, seed_source: Source
     assert found.kl_p99 == pytest.approx(np.percentile(each, 99), rel=1e-3)
     assert found.kl_max == pytest.approx(each.max(), rel=1e-3)
     assert found.to_json()["kl_p99"] == found.kl_p99 < found.kl_max
+    rows, targets = np.arange(tokens[:, 1:].size), tokens[:, 1:].reshape(-1)
+    grown = truth[rows, targets] - guess[rows, targets]
+    assert found.quality == pytest.approx(np.exp(-grown.mean()), rel=1e-5)
+    error = found.quality * grown.std() / np.sqrt(grown.size)
+    assert found.quality_error == pytest.approx(error, rel=1e-3)
 
 
 def test_a_true_certificate_is_confirmed(measured: Recheck, stated: dict[str, Any]) -> None:
@@ -153,7 +158,7 @@ def test_another_text_widens_the_tolerances_and_says_so(
     found = recheck(open_crystal(seed_path), stated, seed_source)
     assert found.same_text is False
     assert found.wrong == []
-    assert {f.name for f in found.figures if f.tolerance is None} == {"kl_max"}
+    assert {f.name for f in found.figures if f.tolerance is None} == {"kl_max", "quality_error"}
     for row in stated["prefixes"]:
         row["kl_mean"] /= 3
     wrong = judge(open_crystal(seed_path), stated, found.measured, same_text=False).wrong

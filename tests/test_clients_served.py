@@ -14,8 +14,10 @@ import anthropic
 import openai
 import pytest
 
+from clients import client, other
 from served import Served, served, until
 
+__all__ = ["client", "other"]
 HI: Any = [{"role": "user", "content": "Once upon a time there was a"}]
 SCHEMA = {
     "type": "object",
@@ -29,18 +31,6 @@ PLAIN: Any = {"model": "seed", "max_tokens": 16, "extra_body": {"temperature": 0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, seed_path: Path) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("home"), seed=seed_path) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="x", max_retries=0) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def other(server: Served) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.address, api_key="x", max_retries=0) as found:
         yield found
 
 

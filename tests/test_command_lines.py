@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from h2q.bench.random_model import SHAPES, TRIAL
 from h2q.cli import quick
 from h2q.cli.main import COMMANDS, command
 from h2q.cli.parameters import Command, Given, defaults, parameters
+from h2q.core.errors import InternalError
 
 TEXTS = ("3", "0.5", "all", "two words", "", "1_0", "٣", "nan", "1e3", "-1", "-", "--", "é", "=")
 LINES = 300  # of each command
@@ -133,3 +135,45 @@ def test_a_run_loads_no_typer_and_nothing_of_others(tmp_path: Path) -> None:
     assert sorted(name for name in loaded if name.startswith("h2q.cli.")) == [
         *("h2q.cli.main", "h2q.cli.options", "h2q.cli.parameters", "h2q.cli.quick", "h2q.cli.talk")
     ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_plain_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from h2q.cli import typer_app
+
+    typer_app.run({name: command(name), "other": lambda: None}, [name, "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith("Usage: ")
+    assert "\\" not in told
+    known = [one for one in parameters(command(name)) if one.kind is not Given]
+    needed = [one for one in known if one.name not in defaults(command(name))]
+    assert ("[required]" in told) == bool(needed)
+    assert told.count("rguments:") == any(not one.flags for one in known)
+    words = "".join(told.split())
+    for one in known:
+        assert one.said is not None
+        assert "".join(one.said.help.split()) in words, one.name
+
+
+@pytest.mark.parametrize("whole", ["", "1"])
+def test_a_bug_is_told_like_any_other_failure(whole: str) -> None:
+    code = (
+        "from h2q import kernels; kernels.threads = lambda: {}['no\\n such thing']; "
+        "from h2q.cli.main import main; main()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "H2Q_TRACEBACK": whole},
+    )
+    assert told.returncode == InternalError.exit_code
+    (line,) = told.stdout.splitlines()
+    error = json.loads(line)["error"]
+    assert error["type"] == "InternalError"
+    assert error["what"] == "Unforeseen: KeyError: 'no\\n such thing'"
+    assert error["where"].startswith("h2q/cli/doctor.py:")
+    assert "H2Q_TRACEBACK" in error["fix"]
+    assert ("Traceback" in told.stderr) == bool(whole)
+    assert told.stderr.splitlines()[-1].startswith("error: Unforeseen: KeyError")

@@ -67,6 +67,7 @@ def test_a_modelfile_over_an_installed_model(works: Works, base: Details) -> Non
     assert dict(details.parameters) == {"top_k": 5, "temperature": 0.3, "stop": ("END",)}
     assert (details.system, details.license) == ("Be kind.", ("MIT",))
     assert details.messages == (("user", "Hi"), ("assistant", "Hello"))
+    assert details.capabilities == ("completion", "tools")  # of the new template
     card = found.card(None)
     assert card.template.startswith("{{ if .System }}")  # as it was written
     assert before.details == base
@@ -141,6 +142,7 @@ def test_a_base_that_is_not_installed_is_pulled(
         (Recipe(base="base", template="{% if %}"), TextError),
         (Recipe(base="base", system="x" * (9 << 20)), UsageError),
         (Recipe(base="../base"), UsageError),
+        (Recipe(base="base", quantize="q8_0"), UsageError),
         (Recipe(files=(("model.gguf", "sha256:12"),)), UsageError),
         (Recipe(files=(("model.gguf", "sha256:" + "0" * 64),)), UsageError),
     ],

@@ -22,7 +22,9 @@ def check(room: ExpertRoom) -> None:
 def test_whatever_happens_the_budget_holds(seed: int) -> None:
     draw = np.random.default_rng(seed)
     sizes = draw.integers(1, 100, (2, 40)) * (draw.random((2, 1)) < [[1], [0.7]])
-    room = ExpertRoom(sizes, int(sizes.sum(axis=0).max() + draw.integers(0, sizes.sum() // 2)))
+    room = ExpertRoom(
+        sizes, int(sizes.sum(axis=0).max() + draw.integers(0, sizes.sum() // 2)), True
+    )
     refused = left = 0
     for _ in range(400):
         experts = draw.choice(40, 5, replace=False)
@@ -51,7 +53,7 @@ def test_whatever_happens_the_budget_holds(seed: int) -> None:
 
 
 def test_what_is_used_most_stays_and_upper_planes_leave_first() -> None:
-    room = ExpertRoom(np.full((2, 8), 10), 60)
+    room = ExpertRoom(np.full((2, 8), 10), 60, alone=True)
     for expert in range(3):
         room.note(np.array([expert]), np.array([10 - expert]))
         for level in (BASE, ABOVE):
@@ -69,8 +71,24 @@ def test_what_is_used_most_stays_and_upper_planes_leave_first() -> None:
     assert room.take(BASE, 6) == [(ABOVE, 5)]
 
 
+def test_where_bases_cannot_answer_alone_experts_stay_whole() -> None:
+    room = ExpertRoom(np.full((2, 8), 10), 60, alone=False)
+    for expert in range(3):
+        room.note(np.array([expert]), np.array([10 - expert]))
+        for level in (BASE, ABOVE):
+            assert room.take(level, expert) == []
+            room.arrive(level, expert)
+    room.note(np.array([5]), np.array([1]))
+    assert room.take(BASE, 5) == [(ABOVE, 2)]
+    room.arrive(BASE, 5)
+    assert room.take(ABOVE, 5) == [(BASE, 2)]  # its other half is gone: of no use
+    room.arrive(ABOVE, 5)
+    check(room)
+    assert room.resident[:, [0, 1, 5]].all()
+
+
 def test_what_is_at_work_stays() -> None:
-    room = ExpertRoom(np.array([[10, 10], [0, 0]]), 10)
+    room = ExpertRoom(np.array([[10, 10], [0, 0]]), 10, alone=True)
     assert room.take(BASE, 0) == []
     room.arrive(BASE, 0)
     room.busy[0] = True

@@ -11,10 +11,12 @@ import anthropic
 import openai
 import pytest
 
+from clients import client, other
 from h2q.crystal.store import Store
 from h2q.crystal.store_names import Details
 from served import Served, served
 
+__all__ = ["client", "other"]
 HI: Any = [{"role": "user", "content": "What does a dog eat?"}]
 CITY = {
     "type": "object",
@@ -58,18 +60,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, seed_path: Path) -> Iterato
     details = Details(template=TEMPLATE, capabilities=("completion", "tools"))
     Store(home).install(seed_path, "tooled", details)
     with served(home) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="x", max_retries=0) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def other(server: Served) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.address, api_key="x", max_retries=0) as found:
         yield found
 
 

@@ -13,10 +13,10 @@ import pytest
 from checkpoints import WEIGHTS, Stored, edit_config, read_stored, write_stored
 from expert_configs import draw_tensors, write_model
 from gpt_oss import stacked
+from h2q import kernels
 from h2q.core.errors import SourceError, SpecError
 from h2q.core.specs import FULL, SLIDING
 from h2q.engine import load_original
-from h2q.engine.mlp import clamped_swiglu
 from h2q.sources import open_source
 from h2q.sources.hf_stacked import unpack
 from h2q.sources.precision import precision
@@ -31,7 +31,7 @@ def test_gates_by_hand() -> None:
         min(g, 7) / (1 + math.exp(-1.702 * min(g, 7))) * (max(-7, min(u, 7)) + 1)
         for g, u in zip(gate.flat, up.flat, strict=True)
     ]
-    found = clamped_swiglu(gate.astype(np.float32), up.astype(np.float32))
+    found = kernels.clamped_swiglu(gate.astype(np.float32), up.astype(np.float32))
     np.testing.assert_allclose(found.reshape(-1), expected, rtol=2e-6, atol=1e-6)
 
 

@@ -18,7 +18,7 @@ WEIGHTS = 1_000_000
 
 
 def entry(name: str, size: int, loss: float) -> Entry:
-    found = {"text": Comparison(100, 3.0, 3.0 + loss, loss, 4 * loss, 9 * loss, 0.9)}
+    found = {"text": Comparison(100, 3.0, 3.0 + loss, loss, 4 * loss, 9 * loss, 0.9, 0.1)}
     return Entry(name, size, size + 10, size - 10, 2.0, found)
 
 

@@ -86,7 +86,7 @@ def test_options_are_ollamas(scripted: Running) -> None:
 
 
 def test_a_models_own_options_stand_between() -> None:
-    card = replace(CARD, options=(("temperature", 0.1), ("top_k", 9), ("stop", ["</s>"])))
+    card = replace(CARD, options=(("temperature", 0.1), ("top_k", 9), ("stop", ("</s>",))))
     with running(house=ScriptedHouse(card=card)) as server:
         body = {"model": MODEL, "prompt": "p", "options": {"top_k": 3}}
         server.lines("/api/generate", body)
@@ -216,6 +216,10 @@ REFUSALS: list[tuple[str, Any, int, str]] = [
     ("/api/copy", {"source": "nobody", "destination": "b"}, 404, 'model "nobody" not found'),
     ("/api/generate", {"model": MODEL, "prompt": "p", "options": {"num_ctx": "4k"}}, 500,
      'option "num_ctx" must be of type integer'),
+    ("/api/generate", {"model": MODEL, "prompt": "p", "options": {"num_gpu": "all"}}, 500,
+     'option "num_gpu" must be of type integer'),
+    ("/api/chat", {"model": MODEL, "messages": [{"role": "user"}], "options": {"use_mmap": 1}}, 500,
+     'option "use_mmap" must be of type boolean'),
     ("/api/generate", {"model": MODEL, "prompt": "p", "raw": True, "system": "s"}, 400,
      "raw mode does not support template, system, or context"),
     ("/api/generate", {"model": MODEL, "prompt": "p", "logprobs": True, "top_logprobs": 21}, 400,
@@ -228,6 +232,10 @@ REFUSALS: list[tuple[str, Any, int, str]] = [
     ("/api/create", {"model": "new"}, 400, "neither 'from' or 'files' was specified"),
     ("/api/create", {"model": "new", "files": {"../a.gguf": "sha256:" + "0" * 64}}, 400,
      "file path must be relative"),
+    ("/api/create", {"model": "new", "from": MODEL, "adapters": {"a.gguf": "sha256:" + "0" * 64}},
+     400, "adapters are not supported; merge them into the model first"),
+    ("/api/create", {"model": "new", "from": MODEL, "remote_host": "http://a.example"}, 400,
+     "remote models are not made here; `h2q serve --ollama` serves them"),
     ("/api/blobs/sha256:12", b"x", 400, "invalid digest format"),
 ]  # fmt: skip
 

@@ -44,7 +44,7 @@ def top(rows: int, count: int, k: int) -> Case:
     def case(draw: np.random.Generator) -> Any:
         logits = np.round(normal(draw, rows, count) * 8)  # many are equal
         logits[:, 1:][normal(draw, rows, count - 1) > 1] = -np.inf
-        return Together(kernels.log_softmax_top(logits, k))
+        return Together(kernels.softmax_top(logits, k))
 
     return case
 
@@ -156,6 +156,9 @@ CASES: dict[str, Case] = {
     "norm, odd width": lambda draw: kernels.rms_norm(normal(draw, 4, 77), normal(draw, 77), 1e-6),
     "rope": positions,
     "swiglu": lambda draw: kernels.swiglu(normal(draw, 3, 771) * 30, normal(draw, 3, 771)),
+    "clamped swiglu": lambda draw: kernels.clamped_swiglu(
+        normal(draw, 3, 771) * 9, normal(draw, 3, 771) * 9
+    ),
     "geglu": lambda draw: kernels.geglu(normal(draw, 3, 771) * 30, normal(draw, 3, 771)),
     "added norm": lambda draw: Together(
         kernels.add_rms_norm(normal(draw, 3, 77), normal(draw, 3, 77), normal(draw, 77), 1e-6)

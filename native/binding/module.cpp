@@ -149,17 +149,16 @@ void add_rms_norm(In<float, 2> x, In<float, 2> delta, In<float, 1> weight, float
                          total.data(), out.data());
 }
 
-bool log_softmax_top(In<float, 2> logits, Array<float, 1> total, Array<float, 1> entropy, Array<int64_t, 2> ids,
-                     Array<float, 2> logs) {
+bool softmax_top(In<float, 2> logits, Array<float, 1> best, Array<double, 1> norm, Array<double, 1> product,
+                 Array<int64_t, 2> ids) {
   Borders at;
   const size_t tokens = logits.shape(0), k = ids.shape(1);
   require(k > 0 && k <= logits.shape(1), "so many of the entries cannot be given");
-  require(total.shape(0) == tokens && entropy.shape(0) == tokens && ids.shape(0) == tokens && logs.shape(0) == tokens &&
-              logs.shape(1) == k,
+  require(best.shape(0) == tokens && norm.shape(0) == tokens && product.shape(0) == tokens && ids.shape(0) == tokens,
           "the outputs do not fit the logits");
   nb::gil_scoped_release release;
-  return h2q::top_of(at(logits), static_cast<int>(tokens), static_cast<int>(logits.shape(1)), static_cast<int>(k),
-                     total.data(), entropy.data(), ids.data(), logs.data());
+  return h2q::softmax_top(at(logits), static_cast<int>(tokens), static_cast<int>(logits.shape(1)), static_cast<int>(k),
+                          best.data(), norm.data(), product.data(), ids.data());
 }
 
 template <auto kForm>
@@ -248,9 +247,10 @@ NB_MODULE(_native, m) {
         nb::arg("codes").noconvert(), nb::arg("out").noconvert());
   m.def("rms_norm", &rms_norm);
   m.def("add_rms_norm", &add_rms_norm);
-  m.def("log_softmax_top", &log_softmax_top);
+  m.def("softmax_top", &softmax_top);
   m.def("swiglu", &gated<&h2q::gate>);
   m.def("geglu", &gated<&h2q::gate_gaussian>);
+  m.def("clamped_swiglu", &gated<&h2q::gate_clamped>);
   m.def("rope", &rope);
   m.def("attention", &attention, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg().none(), nb::arg());

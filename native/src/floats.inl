@@ -99,55 +99,87 @@ void add_rms_norm(const float* x, const float* delta, const float* weight, float
   rms_norm(total, weight, eps, width, out);
 }
 
-// The largest, the log of the sum of exponentials of what lies below it, and the entropy in nats; false for NaN, for
-// +inf, and where all are -inf.
-bool softmax_sums(const float* x, int count, float* best, float* log, float* entropy) {
+constexpr int kSumBlock = 1024;  // floats that are added as floats; sums of blocks are added as doubles
+
+// The largest and where it is first, the sum of exponentials of what lies below it, and that of their products with it;
+// false for NaN, for +inf, and where all are -inf.
+bool softmax_sums(const float* x, int count, float* best, int64_t* first, double* norm, double* product) {
   float most = -INFINITY;
+  int at = 0, i = 0;
   bool numbers = true;
-  for (int i = 0; i < count; ++i) {
+  Wide high = Wide{} - INFINITY;
+  WideInts begins{}, wrong{};  // of each lane: which vector its largest is in, whether one is NaN
+  for (; i + kWide <= count; i += kWide) {
+    const Wide v = wide(x + i);
+    const WideInts more = v > high;
+    wrong = wrong | (v != v);
+    high = more ? v : high;
+    begins = more ? WideInts{} + i : begins;
+  }
+  for (int lane = 0; lane < kWide; ++lane) {
+    numbers &= !wrong[lane];
+    const int place = begins[lane] + lane;
+    if (high[lane] > most || (high[lane] == most && place < at)) most = high[lane], at = place;
+  }
+  for (; i < count; ++i) {
     numbers &= x[i] == x[i];
-    most = x[i] > most ? x[i] : most;
+    if (x[i] > most) most = x[i], at = i;
   }
-  *best = most;
+  *best = most + 0.0f;  // no negative zero
+  *first = at;
   if (!numbers || !(most <= 3.402823466e+38f) || !(most >= -3.402823466e+38f)) return false;
-  Floats norm{}, sums{};
-  for (int i = 0; i < count; i += kLanes) {
-    const int part = least(kLanes, count - i);
-    const Floats below = load_part(x + i, part) - most, kept = below < -87.0f ? Floats{} - 87.0f : below;
-    Floats weights = exponential(kept), products = weights * kept;
-    if (part < kLanes) {  // lanes past the end add nothing
-      float some[kLanes] = {}, more[kLanes] = {};
-      std::memcpy(some, &weights, static_cast<size_t>(part) * sizeof(float));
-      std::memcpy(more, &products, static_cast<size_t>(part) * sizeof(float));
-      weights = load(some), products = load(more);
+  *norm = *product = 0;
+  for (int begin = 0; begin < count; begin += kSumBlock) {
+    const int end = least(count, begin + kSumBlock);
+    Floats sum{}, sums{};
+    const auto more = [&](Floats v) {
+      const Floats below = v - most, kept = below < -87.0f ? Floats{} - 87.0f : below;
+      const Floats weights = below < -87.0f ? Floats{} : exponential(kept);
+      sum = sum + weights, sums = sums + weights * kept;
+    };
+    for (i = begin; i + kLanes <= end; i += kLanes) more(load(x + i));
+    if (i < end) {  // what lies past the end adds nothing
+      float rest[kLanes];
+      for (float& v : rest) v = -INFINITY;
+      std::memcpy(rest, x + i, static_cast<size_t>(end - i) * sizeof(float));
+      more(load(rest));
     }
-    norm = norm + weights, sums = sums + products;
+    *norm += static_cast<double>(tree(sum)), *product += static_cast<double>(tree(sums));
   }
-  const float total = tree(norm);
-  *log = logarithm(total);
-  *entropy = *log - tree(sums) / total;
   return true;
 }
 
+// form(gate, up) of whole vectors, then of what is left.
+template <typename Form>
+H2Q_INLINE void gated(const float* gate, const float* up, int64_t count, float* out, const Form& form) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(out + i, form(load(gate + i), load(up + i)));
+  const int part = static_cast<int>(count - i);
+  if (part == 0) return;
+  const Floats last = form(load_part(gate + i, part), load_part(up + i, part));
+  std::memcpy(out + i, &last, static_cast<size_t>(part) * sizeof(float));
+}
+
 void swiglu(const float* gate, const float* up, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const int part = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
-    const Floats g = load_part(gate + i, part), u = load_part(up + i, part);
-    const Floats result = g / (1.0f + exponential(-g)) * u;
-    std::memcpy(out + i, &result, static_cast<size_t>(part) * sizeof(float));
-  }
+  gated(gate, up, count, out, [](Floats g, Floats u) { return g / (1.0f + exponential(-g)) * u; });
 }
 
 void geglu(const float* gate, const float* up, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const int part = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
-    const Floats whole = load_part(gate + i, part), u = load_part(up + i, part);
+  gated(gate, up, count, out, [](Floats whole, Floats u) {
     Floats g = whole > 1e4f ? Floats{} + 1e4f : whole;
     g = g < -1e4f ? Floats{} - 1e4f : g;
     const Floats turn = (g + (g * g) * g * 0.044715f) * 0.79788456f;
-    const Floats result = whole / (1.0f + exponential(turn * -2.0f)) * u;
-    std::memcpy(out + i, &result, static_cast<size_t>(part) * sizeof(float));
-  }
+    return whole / (1.0f + exponential(turn * -2.0f)) * u;
+  });
+}
+
+void clamped_swiglu(const float* gate, const float* up, int64_t count, float* out) {
+  gated(gate, up, count, out, [](Floats g, Floats u) {
+    g = g > 7.0f ? Floats{} + 7.0f : g;
+    u = u > 7.0f ? Floats{} + 7.0f : u;
+    u = u < -7.0f ? Floats{} - 7.0f : u;
+    return g / (1.0f + exponential(g * -1.702f)) * (u + 1.0f);
+  });
 }
 
 void rope(const float* x, const float* cos, const float* sin, int heads, int width, float* out) {

@@ -45,15 +45,25 @@ bool quantize_tokens(const float* x, int tokens, int width, int stride, int8_t* 
   return finite;
 }
 
-bool rotate_quantize_tokens(const RotationView& r, const float* x, int tokens, int stride, int8_t* codes, float* scale,
-                            int32_t* sums) {
+bool rotate_quantize_rows(const RotationView& r, const RowSource& source, int tokens, int stride, int8_t* codes,
+                          float* scale, int32_t* sums) {
   const Ops& ops = active();
   std::atomic<bool> finite{true};
-  spread(tokens, int64_t{8} * r.width, [&](int first, int last) {
-    for (int64_t t = first; t < last; ++t)
-      if (!ops.rotate_quantize(r, x + t * r.width, stride, codes + t * stride, scale + t, sums + t)) finite = false;
+  spread(tokens, int64_t{8} * r.width + source.cost, [&](int first, int last) {
+    thread_local std::vector<float> room;
+    if (room.size() < static_cast<size_t>(r.width)) room.resize(static_cast<size_t>(r.width));
+    for (int64_t t = first; t < last; ++t) {
+      const float* x = source.row(source.object, t, room.data());
+      if (!ops.rotate_quantize(r, x, stride, codes + t * stride, scale + t, sums + t)) finite = false;
+    }
   });
   return finite;
+}
+
+bool rotate_quantize_tokens(const RotationView& r, const float* x, int tokens, int stride, int8_t* codes, float* scale,
+                            int32_t* sums) {
+  const auto there = [&](int64_t t, float*) { return x + t * r.width; };
+  return rotate_quantize_rows(r, rows_of(there, 0), tokens, stride, codes, scale, sums);
 }
 
 void dense(const DenseView& view) {
@@ -146,54 +156,63 @@ void add_and_normalise(const float* x, const float* delta, const float* weight, 
   });
 }
 
-static void in_pieces(void (*form)(const float*, const float*, int64_t, float*), const float* gate, const float* up,
-                      int64_t count, float* out) {
+using Pairwise = void (*)(const float*, const float*, int64_t, float*);
+
+static void in_pieces(Pairwise form, int64_t cost, const float* x, const float* y, int64_t count, float* out) {
   constexpr int64_t kPiece = 1 << 14;
   const int pieces = static_cast<int>((count + kPiece - 1) / kPiece);
-  spread(pieces, 8 * kPiece, [&](int first, int last) {
+  spread(pieces, cost * kPiece, [&](int first, int last) {
     const int64_t begin = first * kPiece, end = std::min(count, last * kPiece);
-    form(gate + begin, up + begin, end - begin, out + begin);
+    form(x + begin, y + begin, end - begin, out + begin);
   });
 }
 
+void add(const float* x, const float* y, int64_t count, float* out) {
+  const Pairwise sum = [](const float* a, const float* b, int64_t size, float* to) {
+    for (int64_t i = 0; i < size; ++i) to[i] = a[i] + b[i];
+  };
+  in_pieces(sum, 1, x, y, count, out);
+}
+
 void gate(const float* gate, const float* up, int64_t count, float* out) {
-  in_pieces(active().swiglu, gate, up, count, out);
+  in_pieces(active().swiglu, 8, gate, up, count, out);
 }
 
 void gate_gaussian(const float* gate, const float* up, int64_t count, float* out) {
-  in_pieces(active().geglu, gate, up, count, out);
+  in_pieces(active().geglu, 8, gate, up, count, out);
 }
 
-bool top_of(const float* logits, int tokens, int count, int k, float* total, float* entropy, int64_t* ids, float* logs) {
+void gate_clamped(const float* gate, const float* up, int64_t count, float* out) {
+  in_pieces(active().clamped_swiglu, 8, gate, up, count, out);
+}
+
+// The k largest of x in order, the first of equals first.
+static void largest(const float* x, int count, int k, int64_t* ids) {
+  const auto before = [x](int64_t a, int64_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
+  std::vector<int64_t> kept;  // a heap, the last of the best on top
+  for (int64_t i = 0; i < count; ++i) {
+    if (static_cast<int>(kept.size()) == k) {
+      if (!(x[i] > x[kept.front()])) continue;
+      std::pop_heap(kept.begin(), kept.end(), before);
+      kept.back() = i;
+    } else {
+      kept.push_back(i);
+    }
+    std::push_heap(kept.begin(), kept.end(), before);
+  }
+  std::sort_heap(kept.begin(), kept.end(), before);
+  std::copy(kept.begin(), kept.end(), ids);
+}
+
+bool softmax_top(const float* logits, int tokens, int count, int k, float* best, double* norm, double* product,
+                 int64_t* ids) {
   const Ops& ops = active();
   std::atomic<bool> good{true};
   spread(tokens, int64_t{16} * count, [&](int first, int last) {
-    std::vector<int64_t> kept;
     for (int64_t t = first; t < last; ++t) {
       const float* x = logits + t * count;
-      float best, log;
-      if (!ops.softmax_sums(x, count, &best, &log, entropy + t)) {
-        good = false;
-        continue;
-      }
-      total[t] = best + log;
-      const auto before = [x](int64_t a, int64_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
-      kept.clear();  // a heap, the last of the best on top
-      for (int64_t i = 0; i < count; ++i) {
-        if (static_cast<int>(kept.size()) == k) {
-          if (!(x[i] > x[kept.front()])) continue;
-          std::pop_heap(kept.begin(), kept.end(), before);
-          kept.back() = i;
-        } else {
-          kept.push_back(i);
-        }
-        std::push_heap(kept.begin(), kept.end(), before);
-      }
-      std::sort_heap(kept.begin(), kept.end(), before);
-      for (int i = 0; i < k; ++i) {
-        ids[t * k + i] = kept[static_cast<size_t>(i)];
-        logs[t * k + i] = x[kept[static_cast<size_t>(i)]] - total[t];
-      }
+      if (!ops.softmax_sums(x, count, best + t, ids + t * k, norm + t, product + t)) good = false;
+      else if (k > 1) largest(x, count, k, ids + t * k);
     }
   });
   return good;

@@ -67,8 +67,9 @@ struct Ops {
   void (*add_rms_norm)(const float* x, const float* delta, const float* weight, float eps, int width, float* total,
                        float* out);
   void (*geglu)(const float* gate, const float* up, int64_t count, float* out);
+  void (*clamped_swiglu)(const float* gate, const float* up, int64_t count, float* out);
   // Returns false where logits make no distribution.
-  bool (*softmax_sums)(const float* x, int count, float* best, float* log, float* entropy);
+  bool (*softmax_sums)(const float* x, int count, float* best, int64_t* first, double* norm, double* product);
   // Pages (pages.inl): bool is false where a value is not finite; a state is state_size floats of one query.
   bool (*store_head)(const PagesView&, const float* k, const float* v, int page, int head, int offset);
   bool (*prepare_query)(const PagesView&, const float* q, float scale, int32_t* words, float* factor);

@@ -24,8 +24,8 @@ namespace h2q {
 namespace H2Q_PATH {
 namespace {
 
-#include "floats.inl"
 #include "wide.inl"
+#include "floats.inl"
 #include "rotations.inl"
 #include "dense.inl"
 #include H2Q_PLANES
@@ -51,8 +51,8 @@ const Ops& H2Q_TABLE(H2Q_PATH)() {
   using namespace H2Q_PATH;
   static const Ops table{H2Q_NAME(H2Q_PATH), rotate, quantize,   rotate_quantize, rms_norm, swiglu,
                          rope,               attend, dense,      panel_sums,      finish,   dots,
-                         viterbi,            add_rms_norm, geglu,    softmax_sums,    store_head, prepare_query,
-                         page_part,          join_pages, finish_query, rounded};
+                         viterbi,            add_rms_norm, geglu,    clamped_swiglu,  softmax_sums, store_head,
+                         prepare_query,      page_part,    join_pages, finish_query, rounded};
   return table;
 }
 

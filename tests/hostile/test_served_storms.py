@@ -7,7 +7,6 @@ import os
 import random
 import select
 import socket
-import threading
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -15,10 +14,11 @@ from pathlib import Path
 import pytest
 from at_the_door import raw, unharmed
 
-from served import Served, served, until
+from served import SECONDS, Served, served, until
 
 ASK = {"model": "seed", "prompt": "Once", "raw": True}
 SAME = {**ASK, "stream": False, "options": {"temperature": 0, "num_predict": 40}}
+LONG = {**ASK, "options": {"temperature": 0, "num_predict": 600}}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,33 @@ def _afterwards(server: Served) -> Iterator[None]:
 
 def opened(server: Served, body: object, path: str = "/api/generate") -> socket.socket:
     data = json.dumps(body).encode()
-    connection = socket.create_connection(("127.0.0.1", server.port), 60)
+    connection = socket.create_connection(("127.0.0.1", server.port), SECONDS)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     connection.sendall(head.encode() + data)
     return connection
 
 
+class Stays:
+    """One who asks for a stream and is being answered when this is made."""
+
+    def __init__(self, server: Served) -> None:
+        self._connection = opened(server, LONG)
+        self._answer = HTTPResponse(self._connection)
+        self._answer.begin()
+        assert self._answer.status == 200
+        self._first = self._answer.readline()
+        assert b'"done":false' in self._first
+
+    def said(self) -> str:
+        """All of it; the connection ends."""
+        lines = [json.loads(line) for line in (self._first, *self._answer)]
+        self._connection.close()
+        assert lines[-1]["done"], lines[-1]
+        return "".join(line["response"] for line in lines)
+
+
 def test_slow_clients_keep_nobody_waiting(server: Served) -> None:
-    slow = [socket.create_connection(("127.0.0.1", server.port), 60) for _ in range(200)]
+    slow = [socket.create_connection(("127.0.0.1", server.port), SECONDS) for _ in range(200)]
     for number, connection in enumerate(slow):
         part = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
         connection.sendall(part[: 1 + number % len(part)])
@@ -55,14 +74,7 @@ def test_slow_clients_keep_nobody_waiting(server: Served) -> None:
 
 
 def test_a_storm_of_clients_that_leave(server: Served) -> None:
-    alone = server.post("/api/generate", SAME)[1]["response"]
-    said = list[str]()
-
-    def stays() -> None:
-        said.append(server.post("/api/generate", SAME)[1]["response"])
-
-    other = threading.Thread(target=stays)
-    other.start()
+    alone, other = Stays(server).said(), Stays(server)
     generator = random.Random(1)
     for number in range(120):
         connection = opened(server, ASK, "/api/chat" if number % 7 == 0 else "/api/generate")
@@ -71,8 +83,7 @@ def test_a_storm_of_clients_that_leave(server: Served) -> None:
         if number % 3 == 0:  # a reset instead of an orderly end
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
-    other.join(60)
-    assert said == [alone]
+    assert other.said() == alone
 
 
 def test_more_than_may_wait(server: Served) -> None:
@@ -109,18 +120,12 @@ def refusals(connections: list[socket.socket]) -> list[tuple[str | None, bytes]]
 
 
 def test_one_is_cancelled_and_the_other_says_the_same(server: Served) -> None:
-    alone = server.post("/api/generate", SAME)[1]["response"]
+    alone = Stays(server).said()
     for _ in range(5):
-        leaving = opened(server, ASK)
-        said = list[str]()
-        other = threading.Thread(
-            target=lambda said=said: said.append(server.post("/api/generate", SAME)[1]["response"])
-        )
-        other.start()
+        leaving, other = opened(server, ASK), Stays(server)
         assert leaving.recv(10)
         leaving.close()
-        other.join(60)
-        assert said == [alone]
+        assert other.said() == alone
 
 
 POST = b"POST /api/chat HTTP/1.1\r\nHost: a.local\r\n"
@@ -160,7 +165,7 @@ def test_noise(server: Served) -> None:
 def test_many_requests_on_one_connection(server: Served) -> None:
     one = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), SECONDS) as connection:
         connection.sendall(one * 200 + last)
         answer = b""
         while piece := connection.recv(1 << 16):

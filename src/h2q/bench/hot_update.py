@@ -133,7 +133,9 @@ async def updated_under_load(
     made: Crew, crystals: tuple[Path, Path], said: tuple[dict[str, str], ...], crowd: Crowd
 ) -> dict[str, Any]:
     """Counts and seconds; `said`: see answers, of both crystals."""
-    stop, heard, lost = asyncio.Event(), list[tuple[str, str]](), list[str]()
+    stop, spoke = asyncio.Event(), asyncio.Condition()
+    heard, lost = list[tuple[str, str]](), list[str]()
+    whole = [set(one.items()) for one in said]
 
     async def person(number: int) -> None:
         text = PROMPTS[number % len(PROMPTS)]
@@ -142,9 +144,18 @@ async def updated_under_load(
                 heard.append((text, await made.ask(text)))
             except H2QError as error:
                 lost.append(str(error))
+            async with spoke:
+                spoke.notify_all()
+
+    async def heard_from(which: int) -> None:
+        """Until somebody of the crowd has, or something is lost: nobody's turn is skipped."""
+        async with spoke:
+            await spoke.wait_for(lambda: lost or any(one in whole[which] for one in heard))
 
     people = [asyncio.ensure_future(person(number)) for number in range(crowd.people)]
     steps, wrong, rolled_back = list[dict[str, float]](), 0, 0
+    retired = list[asyncio.Future[None]]()
+    await heard_from(0)
     for number in range(crowd.updates):
         new = (number + 1) % 2
         if number == crowd.updates // 2:
@@ -157,12 +168,12 @@ async def updated_under_load(
             wrong += await made.ask(PROMPTS[0]) != said[1 - new][PROMPTS[0]]
         done = await made.update.replace(NAME, crystals[new])
         steps.append(done.seconds)
+        if done.retired is not None:
+            retired.append(done.retired)
         wrong += await made.ask(PROMPTS[0]) != said[new][PROMPTS[0]]
+        await heard_from(new)
     stop.set()
-    await asyncio.gather(*people)
-    if done.retired is not None:
-        await done.retired
-    whole = [set(one.items()) for one in said]
+    await asyncio.gather(*people, *retired)
     return {
         "answers": len(heard),
         "lost": len(lost),

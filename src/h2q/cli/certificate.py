@@ -45,6 +45,7 @@ def _legible() -> Iterator[None]:
 def _headline(certificate: dict[str, Any]) -> None:
     original = certificate["original_bytes_fp32"]
     source = certificate.get("source", {}).get("precision")
+    error = f" ± {certificate['quality_error']:.4f}" if "quality_error" in certificate else ""
     table(
         "certificate",
         [
@@ -53,7 +54,7 @@ def _headline(certificate: dict[str, Any]) -> None:
             ("crystal", format_bytes(certificate["crystal_bytes"])),
             ("ratio to float32", f"{certificate['ratio_fp32']:.2f}"),
             ("ratio to bfloat16", f"{certificate['ratio_bf16']:.2f}"),
-            ("quality", f"{certificate['quality']:.4f}"),
+            ("quality", f"{certificate['quality']:.4f}{error}"),
             ("mean KL divergence", f"{certificate['kl_mean']:.4f} nats per token"),
             ("same first choice", f"{certificate['top1_agreement']:.1%} of tokens"),
             (

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from h2q.cli import quick
 from h2q.cli.parameters import Command
-from h2q.core.errors import Cancelled, H2QError, ResourceError
+from h2q.core.errors import Cancelled, H2QError, InternalError, ResourceError
 
 COMMANDS = {  # by the module that has them, in the order of the help
     "crystallize": "grow",
@@ -36,6 +36,9 @@ COMMANDS = {  # by the module that has them, in the order of the help
     "bench": "bench",
 }
 FUNCTIONS = {"eval": "evaluate"}  # whose name is not the command's
+BUG = "This is a bug in h2q, not your mistake. H2Q_TRACEBACK=1 shows more; please report it."
+OURS = os.path.dirname(os.path.dirname(__file__))
+MOST_LETTERS = 500  # of an error that is not ours
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def main() -> None:
     except MemoryError:
         code = _fail(ResourceError("The machine has too little free memory."), as_json)
     except Exception as error:
-        code = _unforeseen(error)
+        code = _unforeseen(error, as_json)
     sys.exit(code)
 
 
@@ -87,11 +90,15 @@ def _fail(error: H2QError, as_json: bool) -> int:
     return fail(error, as_json)
 
 
-def _unforeseen(error: Exception) -> int:
+def _unforeseen(error: Exception, as_json: bool) -> int:
+    """A bug, told like any other failure. Where it came from in full is for who asks for it."""
     import traceback
 
-    from h2q.cli.output import BUG, say
+    from h2q.core import settings
 
-    traceback.print_exception(error)
-    say(BUG)
-    return 70
+    if settings.traceback():
+        traceback.print_exception(error)
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if OURS in frame.filename]
+    last = f"h2q{ours[-1].filename.rpartition(OURS)[2]}:{ours[-1].lineno}" if ours else ""
+    words = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_LETTERS]
+    return _fail(InternalError(f"Unforeseen: {words}", where=last, fix=BUG), as_json)

@@ -59,6 +59,6 @@ def evaluate(
                 ("perplexity of the crystal", f"{result.perplexity_crystal:.3f}"),
                 ("mean KL divergence", f"{result.kl_mean:.4f} nats per token"),
                 ("same first choice", f"{result.top1_agreement:.1%}"),
-                ("quality", f"{result.quality:.4f}"),
+                ("quality", f"{result.quality:.4f} ± {result.quality_error:.4f}"),
             ],
         )

@@ -12,8 +12,6 @@ from h2q.core.errors import H2QError
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.units import format_bytes
 
-BUG = "This is a bug in h2q, not your mistake. Please report it with the lines above."
-
 
 def say(words: str = "") -> None:
     """A line for the person."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from h2q.cli.parameters import Argument, Command, Given, Option, Parameter, defaults, parameters
 from h2q.core.errors import UsageError
@@ -15,6 +16,8 @@ from h2q.core.errors import UsageError
 # Typer may carry its own copy of click; this is the base of its usage errors.
 MISSPELT: Any = typer.BadParameter.__mro__[2]
 CONTEXT = "typer_context"
+# Typer 0.19 escapes brackets for Rich, `\[required]`, even where its markup is off.
+typer.core.HAS_RICH = False
 ANNOTATED: Any = Annotated  # made at run time, of which mypy knows nothing
 
 
@@ -45,8 +48,29 @@ def app(commands: Mapping[str, Command]) -> typer.Typer:
         rich_markup_mode=None,
     )
     for name, command in commands.items():
-        made.command(name)(_shown(command))
+        made.command(name, cls=_class(command))(_shown(command))
     return made
+
+
+def _class(command: Command) -> type[typer.core.TyperCommand]:
+    """Of commands that keep what is said of their arguments: Typer 0.19 loses it to Click 8.4 and
+    later, whose arguments have a help of their own.
+    """
+    said = {
+        one.name: one.said.help for one in parameters(command) if isinstance(one.said, Argument)
+    }
+
+    class Shown(typer.core.TyperCommand):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            for parameter in self.params:
+                if isinstance(parameter, typer.core.TyperArgument):
+                    parameter.help = said[str(parameter.name)]
+
+        def format_arguments(self, *_: Any) -> None:
+            """Typer tells of them; Click would again."""
+
+    return Shown
 
 
 def _shown(command: Command) -> Command:

@@ -116,6 +116,12 @@ class BusyError(H2QError):
         self.retry_after = retry_after
 
 
+class InternalError(H2QError):
+    """A bug of this package, told by its outermost part: nobody foresaw what happened."""
+
+    exit_code = 70
+
+
 class Cancelled(H2QError):  # noqa: N818 - it is not a failure
     """The person or the program asked to stop; nothing half-written remains."""
 

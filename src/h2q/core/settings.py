@@ -6,6 +6,7 @@
 | H2Q_HOME | the folder of installed models | ~/.h2q |
 | H2Q_KERNEL | a kernel path: amx, avx512, avx2, neon, portable, numpy | the fastest that works |
 | H2Q_THREADS | worker threads of the kernels | the cores for performance |
+| H2Q_TRACEBACK | not empty: a bug in h2q tells its whole way through the code | one line |
 """
 
 from __future__ import annotations
@@ -60,3 +61,8 @@ def home() -> Path:
 def with_home(folder: Path) -> dict[str, str]:
     """The environment of a child process whose installed models are in a folder."""
     return {**os.environ, "H2Q_HOME": str(folder)}
+
+
+def traceback() -> bool:
+    """H2Q_TRACEBACK: whether a bug is to tell the whole way through the code."""
+    return bool(os.environ.get("H2Q_TRACEBACK", ""))

@@ -30,6 +30,7 @@ MAX_ALL_EXPERTS = 1 << 16  # four times those of the largest model published so 
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 CLAMPED = "clamped_silu"
+CLAMPED_SLOPE, CLAMPED_LIMIT = 1.702, 7.0
 ACTIVATIONS = ("silu", "gelu_pytorch_tanh", CLAMPED)
 # Fields that are descriptions of their own.
 NESTED: dict[str, Any] = {"rope_scaling": RopeScaling, "experts": ExpertSpec, "latent": LatentSpec}

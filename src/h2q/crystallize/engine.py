@@ -146,7 +146,7 @@ class ModelCrystallizationEngine:
             layers = self._layers(found, search, progress)
         whole, count = prefixes[-1], parameters(self.source.spec)
         texts = search.texts
-        keys = ("ratio_fp32", "quality", "kl_mean", "kl_p99", "top1_agreement")
+        keys = ("ratio_fp32", "quality", "quality_error", "kl_mean", "kl_p99", "top1_agreement")
         return {
             "format": 2,
             "source": {**self.origin, "precision": precision(self.original.files())},

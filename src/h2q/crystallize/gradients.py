@@ -13,10 +13,10 @@ from collections.abc import Callable
 import numpy as np
 
 from h2q.core.attention import AttentionRule
-from h2q.core.specs import CLAMPED, ModelSpec
+from h2q.core.specs import CLAMPED, CLAMPED_LIMIT, CLAMPED_SLOPE, ModelSpec
 from h2q.crystallize.moments import FloatArray
 from h2q.engine.heads import Attention, placed
-from h2q.engine.mlp import LIMIT, SLOPE, GatedMLP
+from h2q.engine.mlp import GatedMLP
 from h2q.engine.positions import Positions
 from h2q.engine.projections import DenseMatrix, DenseProjection, Matrices
 
@@ -88,9 +88,10 @@ def bend_back(act: str, gate: FloatArray, up: FloatArray) -> tuple[FloatArray, F
     if act != CLAMPED:
         value, slope = ACTIVATIONS[act](gate)
         return up * slope, value
-    value, slope = _silu(SLOPE * np.minimum(gate, LIMIT))
-    within = np.clip(up, -LIMIT, LIMIT) + 1
-    return within * slope * (gate < LIMIT), value / SLOPE * (np.abs(up) < LIMIT)
+    bend, limit = np.float32(CLAMPED_SLOPE), np.float32(CLAMPED_LIMIT)
+    value, slope = _silu(bend * np.minimum(gate, limit))
+    within = np.clip(up, -limit, limit) + 1
+    return within * slope * (gate < limit), value / bend * (np.abs(up) < limit)
 
 
 def leaving_slope(spec: ModelSpec, logits: FloatArray) -> FloatArray:

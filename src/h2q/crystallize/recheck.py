@@ -61,6 +61,7 @@ class Tolerance:
 TOLERANCES = {
     "tokens": Tolerance(0.0, 0.0, 0.0, False),
     "quality": Tolerance(1e-3, 0.0, 3.0, False),
+    "quality_error": Tolerance(1e-2, 0.0, None, False),
     "kl_mean": Tolerance(2e-3, 0.0, 10.0, True),
     "kl_p99": Tolerance(5e-3, 0.0, 30.0, True),
     "kl_max": Tolerance(5e-3, 0.0, None, False),

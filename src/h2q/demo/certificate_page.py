@@ -63,6 +63,7 @@ def _cards(certificate: Json) -> list[tuple[str, str]]:
     rows = (
         ("ratio_fp32", "smaller than float32", "{:.2f}x".format),
         ("quality", "quality kept", "{:.2%}".format),
+        ("quality_error", "its standard error", "{:.2%}".format),
         ("kl_mean", "mean KL, nats per token", "{:.4f}".format),
         ("top1_agreement", "same first choice", "{:.1%}".format),
         ("crystal_bytes", "crystal", format_bytes),

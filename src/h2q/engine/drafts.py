@@ -18,7 +18,7 @@ from h2q.core.errors import UsageError
 from h2q.engine.model import Model
 from h2q.engine.page_pool import PagePool
 from h2q.engine.rows import Rows, Span
-from h2q.engine.sampling import Sampler, likelihood
+from h2q.engine.sampling import Distribution, Sampler
 from h2q.engine.stream import Stream
 
 MOST_AHEAD = 16
@@ -59,10 +59,11 @@ class Drafter:
             self.rows += len(active)
             going: list[int] = []
             for index, stream, row in zip(active, streams, logits, strict=True):
-                token = samplers[index].step(row)
+                found = Distribution(row)
+                token = samplers[index].pick(found)
                 samplers[index].accept(token)
                 stream.tokens.append(token)
-                sure = math.exp(likelihood(row, token).logprob) >= self.least
+                sure = math.exp(found.of(token).logprob) >= self.least
                 if sure and step < guesses[index].most:
                     going.append(index)
             active = going

@@ -3,8 +3,9 @@
 An expert is worth as much as it was used lately: every use counts one and halves with HALF_LIFE
 tokens, in and out of memory alike. So what was read once for a rare choice leaves first, and a
 router that chooses evenly does not turn everything over (as the least recently used would: layers
-come round in order, and what is about to be used is always the oldest). Planes above the base are
-worth less than any base planes used as much: of a cold expert those go first.
+come round in order, and what is about to be used is always the oldest). Where an expert answers
+without them, planes above the base are worth less than base planes used as much; where it waits for
+them, as much: half an expert saves no waiting. Of one expert they go first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 BASE, ABOVE = 0, 1
 HALF_LIFE = 128.0  # tokens
-ABOVE_WORTH = 0.25  # of what the base is worth
+ABOVE_WORTH = 0.25  # of what the base is worth, where that can answer alone
 LARGEST = 1e100  # of what a use counts; then all are made smaller
 
 IntArray = npt.NDArray[np.int64]
@@ -22,12 +23,12 @@ Place = tuple[int, int]  # BASE or ABOVE, number of the expert
 
 
 class ExpertRoom:
-    """sizes: bytes, int64 (2, experts), by level. Raises nothing; not for several threads at
-    once.
+    """sizes: bytes, int64 (2, experts), by level. `alone`: an expert's base answers where the rest
+    is missing. Raises nothing; not for several threads at once.
     """
 
-    def __init__(self, sizes: IntArray, budget: int) -> None:
-        self.sizes, self.budget = sizes, budget
+    def __init__(self, sizes: IntArray, budget: int, alone: bool) -> None:
+        self.sizes, self.budget, self.alone = sizes, budget, alone
         self.worth = np.zeros(sizes.shape[1])
         self.resident = np.zeros(sizes.shape, np.bool_)
         self.coming = np.zeros(sizes.shape, np.bool_)  # have their place, are not there yet
@@ -99,4 +100,4 @@ class ExpertRoom:
         return divmod(victim, len(self.worth)) if worth.flat[victim] < below else None
 
     def _worths(self) -> npt.NDArray[np.float64]:
-        return np.stack([self.worth, self.worth * ABOVE_WORTH])
+        return np.stack([self.worth, self.worth * (ABOVE_WORTH if self.alone else 1.0)])

@@ -80,7 +80,7 @@ class ExpertStore:
                 f"one takes {format_bytes(self._largest)}.",
                 fix="Give the model more memory, or fewer planes.",
             )
-        self._room = ExpertRoom(sizes, self._budget)
+        self._room = ExpertRoom(sizes, self._budget, self.degrade)
         self._followers = Followers(len(self._layers), max(map(len, self._layers), default=0))
         self._foreseen_now: list[set[int]] = [set() for _ in self._layers]
 
@@ -92,6 +92,7 @@ class ExpertStore:
         first, room = self._layers[layer].start, self._room
         experts, uses = np.unique(choice.experts, return_counts=True)
         with self._lock:
+            room.alone = self.degrade
             if layer == 0:
                 room.age(len(choice.experts))
             room.note(first + experts, uses)

@@ -9,7 +9,7 @@ import numpy as np
 from h2q.core.errors import UsageError
 from h2q.engine.cache import Cache
 from h2q.engine.model import Model
-from h2q.engine.sampling import Sampler, likelihood
+from h2q.engine.sampling import Distribution, Sampler
 
 
 def generate(
@@ -35,10 +35,10 @@ def generate(
             if tokens.shape[1] > 1:
                 cache.reserve(tokens.shape[1])
             return
-        logits = model.forward(tokens, cache, last=True)[0, -1]
-        token = sampler.step(logits)
+        found = Distribution(model.forward(tokens, cache, last=True)[0, -1])
+        token = sampler.pick(found)
         if token in stop:
             return
         sampler.accept(token)
-        yield token, likelihood(logits, token).logprob
+        yield token, found.of(token).logprob
         tokens = np.array([[token]], np.int64)

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from h2q import kernels
 from h2q.core.specs import CLAMPED
 from h2q.engine.projections import Apply, FloatArray, Matrices, Projection
 
 ROWS_AT_ONCE = 1024
-SLOPE, LIMIT = np.float32(1.702), np.float32(7)  # of every gpt-oss
-ONE = np.float32(1)
-
-
-def clamped_swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
-    """gate sigmoid(1.702 gate) (up + 1), gates at most 7, ups within +-7: float32 (T, n). silu of
-    1.702 gate is 1.702 times the left half.
-    """
-    gate = np.minimum(gate, LIMIT)
-    gate *= SLOPE
-    up = np.minimum(up, LIMIT)
-    np.maximum(up, -LIMIT, out=up)
-    up += ONE
-    up *= ONE / SLOPE
-    return kernels.swiglu(gate, up)
-
-
-GATES = {"silu": kernels.swiglu, "gelu_pytorch_tanh": kernels.geglu, CLAMPED: clamped_swiglu}
+GATES = {
+    "silu": kernels.swiglu,
+    "gelu_pytorch_tanh": kernels.geglu,
+    CLAMPED: kernels.clamped_swiglu,
+}
 
 
 @dataclass(frozen=True)

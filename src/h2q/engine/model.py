@@ -7,7 +7,7 @@ grouped or through a latent, a gated MLP or a choice of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +74,13 @@ class Model:
         tokens: TokenArray,
         positions: TokenArray,
         cache: Attending,
-        wanted: npt.NDArray[np.int64],
+        wanted: Sequence[int],
     ) -> FloatArray:
-        """Logits after the `wanted` rows: float32 (len(wanted), vocab_size). tokens, positions:
-        int64 (rows,), of any streams; the cache knows which.
+        """Logits after the `wanted` rows, which rise: float32 (len(wanted), vocab_size). tokens,
+        positions: int64 (rows,), of any streams; the cache knows which.
         """
-        return self.logits(np.ascontiguousarray(self.hidden(tokens, positions, cache)[wanted]))
+        x = self.hidden(tokens, positions, cache)
+        return self.logits(x if len(wanted) == len(x) else x[np.array(wanted, np.int64)])
 
     def hidden(self, tokens: TokenArray, positions: TokenArray, cache: Attending) -> FloatArray:
         """The stream after the last layer: float32 (rows, width)."""

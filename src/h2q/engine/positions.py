@@ -13,6 +13,10 @@ from h2q.core.rope import RopeScaling
 from h2q.core.specs import SLIDING, ModelSpec
 from h2q.engine.projections import FloatArray
 
+MOST_SPECS = 64  # whose frequencies are kept
+
+_turns: dict[int, tuple[ModelSpec, FloatArray, FloatArray | None]] = {}  # by address, which is held
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -33,11 +37,9 @@ class Positions:
         """
         scaling = spec.rope_scaling
         factor = 1.0 if scaling is None or plain else scaling.attention_factor
-        cos, sin = _table(frequencies(spec), positions, factor)
-        if not spec.rope_local_base_freq:
-            return cls(cos, sin)
-        own = base_frequencies(spec.rope_local_base_freq, spec.rope_dim)
-        return cls(cos, sin, cls(*_table(own, positions, 1.0)))
+        turns, own = _turns_of(spec)
+        cos, sin = _table(turns, positions, factor)
+        return cls(cos, sin, None if own is None else cls(*_table(own, positions, 1.0)))
 
     @classmethod
     def of(cls, spec: ModelSpec, start: int, batch: int, length: int) -> Positions:
@@ -65,13 +67,28 @@ class Positions:
         return Positions(self.cos, -self.sin)
 
 
+def _turns_of(spec: ModelSpec) -> tuple[FloatArray, FloatArray | None]:
+    """Frequencies of a model and those of its sliding layers, made once."""
+    found = _turns.get(id(spec))
+    if found is None or found[0] is not spec:
+        if len(_turns) >= MOST_SPECS:
+            _turns.clear()
+        theta, own = spec.rope_local_base_freq, None
+        if theta:
+            own = base_frequencies(theta, spec.rope_dim)
+        found = _turns[id(spec)] = (spec, frequencies(spec), own)
+    return found[1], found[2]
+
+
 def _table(
     turns: FloatArray, positions: npt.NDArray[np.int64], factor: float
 ) -> tuple[FloatArray, FloatArray]:
     # Angles are rounded to float32 before the cosine, as Hugging Face does: models were trained
     # that way.
     angles = (positions.astype(np.float32)[:, None] * turns).astype(np.float64)
-    cos, sin = (np.float64(factor) * wave(angles) for wave in (np.cos, np.sin))
+    cos, sin = np.cos(angles), np.sin(angles)
+    if factor != 1:
+        cos, sin = factor * cos, factor * sin
     return cos.astype(np.float32), sin.astype(np.float32)
 
 

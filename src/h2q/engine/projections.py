@@ -129,7 +129,10 @@ class PlaneProjection:
     whenever one changes.
 
     Raises KernelError, with the names of the matrices, when an input is not finite.
+    `exchanged` is another object whenever any of them was given other planes.
     """
+
+    exchanged = object()
 
     def __init__(self, planes: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
         self.rotation = rotation
@@ -153,6 +156,7 @@ class PlaneProjection:
                 kernels.PlaneStack(planes[name]) if name in planes else stack
                 for name, stack in zip(self._names, self.stacks, strict=True)
             )
+            PlaneProjection.exchanged = object()
 
 
 class DenseMatrix:
@@ -235,6 +239,9 @@ class PlaneEmbedding:
         self._begins = np.cumsum([0, *(stack[0].spec.rows for stack in tiers.values())])[:-1]
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> FloatArray:
+        if len(self._tiers) == 1:
+            (only,) = self._tiers.values()
+            return kernels.unrotate(kernels.gather_rows(only, ids), self.rotation)
         rows = np.empty((len(ids), self.rotation.width), np.float32)
         tier = np.searchsorted(self._begins, ids, side="right") - 1
         for index, stack in enumerate(self._tiers.values()):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.errors import H2QError
-from h2q.engine.sampling import Likelihood, Sampler
+from h2q.engine.sampling import Distribution, Likelihood, Sampler
 
 Finish = Literal["", "stop", "length", "context", "error"]
 
@@ -62,16 +62,18 @@ class Said:
     error: H2QError | None = None
 
 
-def choose(request: Request, logits: npt.NDArray[np.float32]) -> int | None:
-    """The next token of a stream; None where it ends. logits: float32
+def choose(request: Request, logits: npt.NDArray[np.float32]) -> tuple[int, Likelihood] | None:
+    """The next token of a stream and how likely it was; None where it ends. logits: float32
     (vocab_size,). Raises what sampler and constraint raise."""
-    form = request.constraint
+    form, sampler = request.constraint, request.sampler
     if form is not None and form.finished:
         return None
-    token = request.sampler.step(logits, None if form is None else form.allowed())
+    count = sampler.options.top_logprobs
+    found = Distribution(logits, count)
+    token = sampler.pick(found, None if form is None else form.allowed())
     if token in request.stop:
         return None
-    request.sampler.accept(token)
+    sampler.accept(token)
     if form is not None:
         form.accept(token)
-    return token
+    return token, found.of(token, count)

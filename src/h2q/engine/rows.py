@@ -17,7 +17,7 @@ from h2q.engine.stream import Stream
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Span:
     """Tokens of `stream` from position `begin` on; its pages must reach their end."""
 
@@ -29,26 +29,36 @@ class Span:
 class Rows:
     """Rows of some spans, in their order: what a model attends with.
 
-    tokens and positions: int64 (rows,); last: int64 (spans,), the row that ends each span; where:
-    what the kernels need to find their pages.
+    tokens and positions: int64 (rows,); last: of each span the row that ends it; where: what the
+    kernels need to find their pages.
     """
 
     def __init__(self, pool: PagePool, spans: Sequence[Span]) -> None:
         self.pool = pool
-        counts = [span.count for span in spans]
-        self.last = np.cumsum(counts) - 1
-        self.tokens = _joined([s.stream.tokens[s.begin : s.begin + s.count] for s in spans])
-        self.positions = _joined([range(s.begin, s.begin + s.count) for s in spans])
-        gone = np.repeat([s.stream.dropped * PAGE for s in spans], counts)
-        longest = max(len(s.stream.pages) for s in spans)
-        tables = np.zeros((len(spans), longest), np.int32)
-        for row, span in zip(tables, spans, strict=True):
-            row[: len(span.stream.pages)] = span.stream.pages
+        self.last: list[int] = []
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        streams: list[int] = []
+        seen: list[int] = []
+        tables: list[list[int]] = []
+        longest = max([len(span.stream.pages) for span in spans])
+        for index, span in enumerate(spans):
+            stream, begin, count = span.stream, span.begin, span.count
+            end, first = begin + count, begin + 1 - stream.dropped * PAGE
+            tokens += stream.tokens[begin:end]
+            positions += range(begin, end)
+            slots += stream.slots(begin, count)
+            streams += [index] * count
+            seen += range(first, first + count)
+            tables.append(stream.pages + [0] * (longest - len(stream.pages)))
+            self.last.append(len(tokens) - 1)
+        self.tokens, self.positions = np.array(tokens, np.int64), np.array(positions, np.int64)
         self.where = kernels.StepRows(
-            slots=_joined([s.stream.slots(s.begin, s.count) for s in spans]),
-            tables=tables,
-            streams=np.repeat(np.arange(len(spans), dtype=np.int32), counts),
-            seen=(self.positions + 1 - gone).astype(np.int32),
+            slots=np.array(slots, np.int64),
+            tables=np.array(tables, np.int32),
+            streams=np.array(streams, np.int32),
+            seen=np.array(seen, np.int32),
         )
 
     def attend(
@@ -67,7 +77,3 @@ class Rows:
         where = self.where
         kernels.store_pages(pages, k, v, where.slots)
         return kernels.attend_pages(q, pages, where.tables, where.streams, where.seen, rule, sinks)
-
-
-def _joined(parts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
-    return np.fromiter((item for part in parts for item in part), np.int64)

@@ -22,7 +22,6 @@ from h2q.engine.model import Model, require_tokens
 from h2q.engine.page_pool import PagePool
 from h2q.engine.requests import Finish, Request, Said, choose
 from h2q.engine.rows import Rows, Span
-from h2q.engine.sampling import likelihood
 from h2q.engine.sinks import make_room, pages_wanted
 from h2q.engine.stream import Stream
 
@@ -156,14 +155,12 @@ class Scheduler:
         return ends
 
     @staticmethod
-    def _wanted(rows: Rows, spans: Sequence[Span], voices: dict[int, int]) -> npt.NDArray[np.int64]:
+    def _wanted(rows: Rows, spans: Sequence[Span], voices: dict[int, int]) -> list[int]:
         """Rows whose logits are needed: all of streams that talk, the last of a prompt."""
-        found = [
-            np.arange(last + 1 - voices[id(span.stream)], last + 1)
-            for span, last in zip(spans, rows.last.tolist(), strict=True)
-            if id(span.stream) in voices
-        ]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        found: list[int] = []
+        for span, last in zip(spans, rows.last, strict=True):
+            found += range(last + 1 - voices.get(id(span.stream), 0), last + 1)
+        return found
 
     def _may_begin(self) -> bool:
         if not self._waiting or len(self._running) >= self.streams:
@@ -259,12 +256,12 @@ class Scheduler:
         if running.said >= request.max_tokens:
             return [self._end(running, "length")]
         try:
-            token = choose(request, logits)
-            if token is None:
-                return [self._end(running, "stop")]
-            told = likelihood(logits, token, request.sampler.options.top_logprobs)
+            chosen = choose(request, logits)
         except H2QError as error:  # of this stream alone
             return [self._end(running, "error", error)]
+        if chosen is None:
+            return [self._end(running, "stop")]
+        token, told = chosen
         said = Said(running.id, token, running.said, told, prefix=running.prefix)
         running.stream.tokens.append(token)
         running.said += 1

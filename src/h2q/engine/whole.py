@@ -83,6 +83,7 @@ class Whole:
         self._matrices = [matrix for plain in layers for matrix in plain.matrices]
         self._turns = np.array([_turn(spec, plain.attention.index) for plain in layers], np.int32)
         self._held: list[object] = []  # what the operands were made of
+        self._when: tuple[Sequence[Pages], object] | None = None  # it was looked at last
         self._stacked: kernels.StackedLayers | None = None
 
     @classmethod
@@ -99,6 +100,10 @@ class Whole:
         return kernels.run_layers(self._current(rows.pool.layers), x, angles, rows.where)
 
     def _current(self, pages: Sequence[Pages]) -> kernels.StackedLayers:
+        when, exchanged = self._when, PlaneProjection.exchanged
+        if self._stacked and when and when[0] is pages and when[1] is exchanged:
+            return self._stacked
+        self._when = pages, exchanged
         held = [*(matrix.stacks for matrix in self._matrices), *pages]
         same = len(held) == len(self._held) and all(map(is_, held, self._held))
         if self._stacked is None or not same:

@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
 
 NOT_FINITE = "The activations contain a value that is not a finite number."
-NO_DISTRIBUTION = "The logits contain NaN or infinity, or forbid everything."
+NO_DISTRIBUTION = "The logits are not finite numbers, or forbid everything."
 MANY_TOKENS = 1024  # of prompts; more come when a model grows
 MOST_TURNS = 256  # kept prepared; a model has one rotation for each width
 
@@ -187,17 +187,25 @@ def add_rms_norm(
     return total, out
 
 
-def log_softmax_top(
+def clamped_swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """See h2q.kernels.twins.clamped_swiglu."""
+    out = np.empty(gate.shape, np.float32)
+    call(native.clamped_swiglu, gate, up, out)
+    return out
+
+
+def softmax_top(
     logits: FloatArray, k: int
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]:
-    """See h2q.kernels.twins.log_softmax_top."""
+) -> tuple[FloatArray, npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """See h2q.kernels.twins.softmax_top."""
     if not 1 <= k <= logits.shape[1]:
         raise KernelError(f"The top {k} of {logits.shape[1]} entries cannot be given.")
-    total, entropy = np.empty(len(logits), np.float32), np.empty(len(logits), np.float32)
-    ids, logs = np.empty((len(logits), k), np.int64), np.empty((len(logits), k), np.float32)
-    if not call(native.log_softmax_top, logits, total, entropy, ids, logs):
+    rows = len(logits)
+    best, norm, product = np.empty(rows, np.float32), np.empty(rows), np.empty(rows)
+    ids = np.empty((rows, k), np.int64)
+    if not call(native.softmax_top, logits, best, norm, product, ids):
         raise KernelError(NO_DISTRIBUTION)
-    return total, entropy, ids, logs
+    return best, norm, product, ids
 
 
 def turn(rotation: Rotation) -> Any:

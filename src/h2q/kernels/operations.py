@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -156,12 +157,18 @@ def project(
     return out
 
 
-def log_softmax_top(
-    logits: FloatArray, k: int
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]:
-    """Log of the sum of exponentials, entropy, the k best ids and their log-probabilities: float32
-    (T,), (T,), int64 (T, k), float32 (T, k). Raises KernelError where logits make no distribution.
-    """
-    out: tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]
-    out = implementation().log_softmax_top(logits, k)
+def clamped_swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """gate sigmoid(1.702 gate) (up + 1), both clamped to 7: float32 (T, n)."""
+    out: FloatArray = implementation().clamped_swiglu(gate, up)
     return out
+
+
+def softmax_top(
+    logits: FloatArray, k: int
+) -> tuple[FloatArray, npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """The largest logit, the sum of exponentials of all below it, that of their products with it,
+    and the k best ids: float32 (T,), float64 (T,), float64 (T,), int64 (T, k). Raises KernelError
+    where logits make no distribution.
+    """
+    found: tuple[Any, Any, Any, Any] = implementation().softmax_top(logits, k)
+    return found

@@ -1,4 +1,4 @@
-"""Sums, exponentials and logarithms in the order of additions that the native forms keep.
+"""Sums and exponentials in the order of additions that the native forms keep.
 
 Sums run over LANES accumulators, lane j taking elements j, LANES + j, ...; then the lanes are added
 as a tree. That order is what a vector unit of any width up to 512 bits can reproduce exactly.
@@ -12,6 +12,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 
 LANES = 16
+BLOCK = 1024  # of softmax_top: what is added as float32; sums of blocks are added as float64
 ONE = np.float32(1)
 
 
@@ -60,32 +61,3 @@ def exp(x: FloatArray) -> FloatArray:
     p = ((p * (r * r)) + r) + ONE
     power = ((n.astype(np.int32) + 127) << 23).view(np.float32)
     return np.asarray(p * power, np.float32)
-
-
-def log(x: FloatArray) -> FloatArray:
-    """log(x) of positive normal numbers to about one unit in the last place (Cephes logf
-    polynomial, Moshier).
-    """
-    f = np.float32
-    bits = np.ascontiguousarray(x, np.float32).view(np.int32)
-    power = ((bits >> 23) - 126).astype(np.float32)
-    share = (bits & 0x7FFFFF | 0x3F000000).view(np.float32)
-    small = share < f(0.707106781186547524)
-    power = np.where(small, power - ONE, power)
-    r = np.where(small, share + share, share) - ONE
-    p = np.full_like(r, 7.0376836292e-2)
-    for coefficient in (
-        -1.1514610310e-1,
-        1.1676998740e-1,
-        -1.2420140846e-1,
-        1.4249322787e-1,
-        -1.6668057665e-1,
-        2.0000714765e-1,
-        -2.4999993993e-1,
-        3.3333331174e-1,
-    ):
-        p = p * r + f(coefficient)
-    square = r * r
-    p = (p * r) * square
-    p = (p + power * f(-2.12194440e-4)) - f(0.5) * square
-    return np.asarray((r + p) + power * f(0.693359375), np.float32)

@@ -18,20 +18,21 @@ from h2q.codec.planes import Activations, from_bfloat16
 from h2q.codec.rounded import matmul_rounded
 from h2q.core.attention import AttentionRule
 from h2q.core.errors import KernelError
+from h2q.core.specs import CLAMPED_LIMIT, CLAMPED_SLOPE
 from h2q.geometry.rotation import Rotation, rotate, unrotate
 from h2q.kernels.prepared import PlaneStack
-from h2q.kernels.sums import ONE, exp, lane_sum, log
+from h2q.kernels.sums import BLOCK, ONE, exp, lane_sum
 
 __all__ = [
     "add_rms_norm",
     "attention",
+    "clamped_swiglu",
     "decode_plane",
     "encode_plane",
     "exp",
     "gather_rows",
     "geglu",
     "lane_sum",
-    "log_softmax_top",
     "matmul_dense",
     "matmul_planes",
     "matmul_rounded",
@@ -41,11 +42,13 @@ __all__ = [
     "rope",
     "rotate",
     "rotate_quantize",
+    "softmax_top",
     "swiglu",
     "unrotate",
 ]
 
 FloatArray = npt.NDArray[np.float32]
+SLOPE, LIMIT = np.float32(CLAMPED_SLOPE), np.float32(CLAMPED_LIMIT)
 
 
 def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
@@ -157,25 +160,35 @@ def geglu(gate: FloatArray, up: FloatArray) -> FloatArray:
     return np.asarray(gate / (ONE + exp(u * np.float32(-2))) * up, np.float32)
 
 
-def log_softmax_top(
+def clamped_swiglu(gate: FloatArray, up: FloatArray) -> FloatArray:
+    """gate sigmoid(1.702 gate) (up + 1), gates at most 7, ups within +-7, float32 (T, n) (gpt-oss,
+    OpenAI 2025).
+    """
+    g, u = np.minimum(gate, LIMIT), np.maximum(np.minimum(up, LIMIT), -LIMIT)
+    return np.asarray(g / (ONE + exp(g * -SLOPE)) * (u + ONE), np.float32)
+
+
+def softmax_top(
     logits: FloatArray, k: int
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], FloatArray]:
-    """Of logits float32 (T, n), n at least k: log of the sum of exponentials (T,), entropy in nats
-    (T,), the k largest, int64 (T, k), the lower id first where they are equal, and their
-    log-probabilities (T, k). -inf forbids an entry. Raises KernelError for NaN, for +inf, and where
-    all are forbidden.
+) -> tuple[FloatArray, npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Of logits x float32 (T, n), n at least k: the largest (T,), sum exp(x - largest) and sum (x -
+    largest) exp(x - largest), float64 (T,), and where the k largest are, int64 (T, k), the lower
+    id first where they are equal. Log Z = largest + log(sum), entropy = log(sum) - product / sum.
+    -inf forbids an entry; what lies more than 87 below is nothing. Raises KernelError for NaN, for
+    +inf, and where all are forbidden.
     """
     if not 1 <= k <= logits.shape[1]:
         raise KernelError(f"The top {k} of {logits.shape[1]} entries cannot be given.")
-    best = logits.max(axis=1, initial=-np.inf)
+    best = logits.max(axis=1, initial=-np.inf) + np.float32(0)
     if not np.isfinite(best).all():
-        raise KernelError("The logits contain NaN or infinity, or forbid everything.")
-    below = np.maximum(logits - best[:, None], np.float32(-87))
-    weights = exp(below)
-    norm = lane_sum(weights)
-    high = log(norm)
-    entropy = high - lane_sum(weights * below) / norm
+        raise KernelError("The logits are not finite numbers, or forbid everything.")
+    below = logits - best[:, None]
+    weights = np.where(below < np.float32(-87), np.float32(0), exp(below))
+    below = np.maximum(below, np.float32(-87))
+    norm, product = np.zeros(len(logits)), np.zeros(len(logits))
+    for begin in range(0, logits.shape[1], BLOCK):
+        part = slice(begin, begin + BLOCK)
+        norm += lane_sum(weights[:, part])
+        product += lane_sum(weights[:, part] * below[:, part])
     order = np.argsort(-logits, axis=1, kind="stable")[:, :k].astype(np.int64)
-    total = best + high
-    top = np.take_along_axis(logits, order, axis=1) - total[:, None]
-    return total, entropy, order, top
+    return best, norm, product, order

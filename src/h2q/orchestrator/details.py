@@ -21,6 +21,7 @@ TOOLS = re.compile(r"\btools\b|\.Tools\b")
 THINKING = re.compile(
     r"\.(?:Think|IsThinkSet|ThinkLevel)\b|enable_thinking|reasoning_effort|</think>|\[THINK\]|reasoning_content"
 )
+ABLE: Mapping[str, re.Pattern[str]] = {"tools": TOOLS, "thinking": THINKING}  # by signs of it
 
 
 def from_ollama(model: OllamaModel, own: str | None) -> tuple[Details, str]:
@@ -74,6 +75,24 @@ def with_recipe(details: Details, recipe: Recipe) -> Details:
     )
 
 
+def on_top(details: Details, recipe: Recipe) -> Details:
+    """The recipe's words over those of a model that is installed, whose crystal stays as it is.
+    With another template it can do other things. Raises UsageError, TextError.
+    """
+    if recipe.quantize:
+        raise UsageError(
+            "quantization is only supported for F16, BF16 and F32 models",
+            fix="Create from the model that the crystal was grown from.",
+        )
+    told = with_recipe(details, recipe)
+    if recipe.template is None:
+        return told
+    able = _able(recipe.template)
+    kept = [name for name in details.capabilities if name not in ABLE or name in able]
+    new = [name for name in ABLE if name in able and name not in kept]
+    return replace(told, capabilities=(*kept, *new))
+
+
 def checked_template(text: str) -> str:
     """The chat template as it is, Jinja or Go's, once it is known to be one that can be rendered.
     Raises TextError.
@@ -90,12 +109,12 @@ def capabilities(template: str | None, tokenizer: str) -> tuple[str, ...]:
     from h2q.text.infill import infill_tokens
     from h2q.text.tokenizer import Tokenizer
 
-    found = ["completion", *sorted(_able(template or ""), reverse=True)]
+    able = _able(template or "")
+    found = ["completion", *(name for name in ABLE if name in able)]
     if infill_tokens(Tokenizer.from_json(tokenizer)) is not None:
         found.append("insert")
     return tuple(found)
 
 
 def _able(template: str) -> frozenset[str]:
-    signs: Mapping[str, re.Pattern[str]] = {"tools": TOOLS, "thinking": THINKING}
-    return frozenset(name for name, sign in signs.items() if sign.search(template))
+    return frozenset(name for name, sign in ABLE.items() if sign.search(template))

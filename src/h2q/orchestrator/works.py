@@ -15,7 +15,7 @@ from h2q.crystal.store_blobs import plain_digest
 from h2q.crystal.store_names import StoredModel, store_name
 from h2q.crystallize.options import Options
 from h2q.orchestrator.child import work
-from h2q.orchestrator.details import with_recipe
+from h2q.orchestrator.details import on_top
 from h2q.orchestrator.house import Recipe, WorkEvent
 from h2q.orchestrator.jobs import SOURCES, Job
 from h2q.sources.source_files import blob_path
@@ -85,7 +85,7 @@ class Works:
     async def _renamed(
         self, model: StoredModel, target: OllamaName, recipe: Recipe, collect: bool
     ) -> AsyncGenerator[WorkEvent, None]:
-        details = await asyncio.to_thread(with_recipe, model.details, recipe)
+        details = await asyncio.to_thread(on_top, model.details, recipe)
         for file in model.files:
             yield WorkEvent(f"using existing layer sha256:{file.sha256}")
         yield WorkEvent("writing manifest")

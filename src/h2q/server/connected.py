@@ -19,7 +19,8 @@ class Pen:
     """Sends pieces of an answer, and knows since when a client has not taken one."""
 
     def __init__(self, request: Request) -> None:
-        self._send, self._now = request.send, asyncio.get_running_loop().time
+        self._send, self._left = request.send, request.left
+        self._now = asyncio.get_running_loop().time
         self.busy_since = 0.0
         self.begun = False
 
@@ -30,7 +31,11 @@ class Pen:
         self.begun = True
 
     async def write(self, piece: bytes, more: bool = True) -> None:
-        """One piece, at once."""
+        """One piece, at once. Raises Gone instead when the client has left, though the loop may not
+        have read that yet.
+        """
+        if self._left():
+            raise Gone
         self.busy_since = self._now()
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
         self.busy_since = 0.0

@@ -61,10 +61,24 @@ class HostCheck:
             address = ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
             return False
-        return address.is_loopback or address.is_private or address.is_unspecified
+        near = address.is_loopback or address.is_private or address.is_unspecified
+        return near or is_own(str(address))
 
 
 _NOTHING = (b"content-length", b"0")
+
+
+def is_own(address: str) -> bool:
+    """Whether an interface of this machine has the address: only then can a socket be bound to
+    it.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
+            trial.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 class Origins:

@@ -8,6 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from h2q.server.leaving import leaving
 from h2q.server.limits import MAX_HEADER_BYTES, Limits
 
 LINGER_SECONDS = 1.0
@@ -40,6 +41,12 @@ class Lingering:
         self._socket.write_eof()
         self._loop.call_later(LINGER_SECONDS, self._socket.close)
 
+    def lost(self) -> None:
+        """The connection is over: let go of who asked, which holds this in turn. Memory is free
+        then, not when the collector of cycles next comes round.
+        """
+        self._amid = bool
+
 
 class AnyLength(int):
     """Bytes of an answer whose number is not known: as many as come are right."""
@@ -62,9 +69,9 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.transport = Lingering(  # type: ignore[assignment]
-                transport, self.loop, self._amid_request
-            )
+            self._lingering = Lingering(transport, self.loop, self._amid_request)
+            self.transport = self._lingering  # type: ignore[assignment]
+            self._left = leaving(self.transport)
             if len(self.connections) > limits.connections:
                 transport.abort()
                 return
@@ -73,6 +80,7 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
+            self._lingering.lost()
 
         def data_received(self, data: bytes) -> None:
             if self._head >= 0:
@@ -83,6 +91,7 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self.scope["h2q.left"] = self._left  # type: ignore[typeddict-unknown-key]
             self._head = 0
             if self._timer is None:
                 self._await_head()

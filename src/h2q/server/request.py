@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from h2q.server.body import parse_json, read_body, upload
+from h2q.server.leaving import stays
 
 if TYPE_CHECKING:
     from h2q.orchestrator.house import Orchestrator
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 class Request:
     """The parts of an ASGI call, and what the server knows of it. `id` is in the log and in every
-    answer's headers, `arrived` on the clock of time.perf_counter, `client` tells who asks.
+    answer's headers, `arrived` on the clock of time.perf_counter, `client` tells who asks, `left`
+    whether it has closed its side.
     """
 
     def __init__(self, app: App, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -30,6 +32,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.arguments: dict[str, str] = {}
         self.model = ""  # for the log
+        self.left: Callable[[], bool] = scope.get("h2q.left", stays)
         self._body: bytes | None = None
 
     @property

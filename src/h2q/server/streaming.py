@@ -155,7 +155,7 @@ async def _closing(
     try:
         yield source
     except BaseException as error:
-        if not isinstance(error, Exception):  # cancelled: nobody is left to answer
+        if isinstance(error, Gone) or not isinstance(error, Exception):  # nobody is left to answer
             meter.gone()
         raise
     finally:

@@ -12,9 +12,9 @@ from typing import Any
 from h2q.core.errors import SourceError
 from h2q.core.expert_spec import MAX_MIXED_LAYERS, ExpertSpec
 from h2q.core.latent_spec import LatentSpec
+from h2q.core.specs import CLAMPED_LIMIT, CLAMPED_SLOPE
 
 Config = Mapping[str, Any]
-SLOPE, LIMIT = 1.702, 7.0  # of gpt-oss, see engine.mlp
 GPT_OSS_ROPE = {
     "rope_type": "yarn",
     "factor": 32.0,
@@ -66,7 +66,11 @@ def gpt_oss(config: Config) -> dict[str, Any]:
     """Softmax over the chosen, as mixtral. What bends the gates has two numbers that no published
     model changes.
     """
-    sizes = ("swiglu_limit", LIMIT), ("swiglu_alpha", SLOPE), ("hidden_act", "silu")
+    sizes = (
+        ("swiglu_limit", CLAMPED_LIMIT),
+        ("swiglu_alpha", CLAMPED_SLOPE),
+        ("hidden_act", "silu"),
+    )
     if bad := [name for name, value in sizes if config.get(name, value) != value]:
         raise SourceError(f"The config asks for what this version cannot run: {', '.join(bad)}.")
     biased = config.get("attention_bias", True)

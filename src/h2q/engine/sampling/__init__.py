@@ -1,7 +1,19 @@
 """Choosing the next token of one stream: options, penalties, cuts, a seeded draw, likelihoods."""
 
 from h2q.core.sampling_options import SamplingOptions
-from h2q.engine.sampling.likelihood import Likelihood, likelihood, log_softmax
+from h2q.engine.sampling.likelihood import (
+    Distribution,
+    Likelihood,
+    likelihood,
+    log_softmax,
+)
 from h2q.engine.sampling.sampler import Sampler
 
-__all__ = ["Likelihood", "Sampler", "SamplingOptions", "likelihood", "log_softmax"]
+__all__ = [
+    "Distribution",
+    "Likelihood",
+    "Sampler",
+    "SamplingOptions",
+    "likelihood",
+    "log_softmax",
+]

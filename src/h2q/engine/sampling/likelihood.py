@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h2q.core.errors import KernelError
-from h2q.engine.sampling.cuts import largest
+from h2q import kernels
 
 FloatArray = npt.NDArray[np.float32]
-FLOOR = np.float32(-200.0)  # exp of it is 0 in float32; a logit of -inf must not become NaN
 
 
 @dataclass(frozen=True)
@@ -26,35 +24,36 @@ class Likelihood:
     top: tuple[tuple[int, float], ...]
 
 
+class Distribution:
+    """What logits float32 (vocab_size,) say, read once; `best` of them are the likeliest, at least
+    one. Raises KernelError when the logits are not numbers: the model, or what was done to it, is
+    broken.
+    """
+
+    __slots__ = ("_entropy", "_whole", "best", "logits")
+
+    def __init__(self, logits: FloatArray, best: int = 1) -> None:
+        count = max(1, min(best, len(logits)))
+        peak, norm, product, ids = kernels.softmax_top(logits[None], count)
+        total = float(norm[0])
+        normalizer = math.log(total)
+        self.logits = logits
+        self.best: list[int] = ids[0].tolist()
+        self._whole = float(peak[0]) + normalizer
+        self._entropy = max(0.0, normalizer - float(product[0]) / total)
+
+    def of(self, token: int, count: int = 0) -> Likelihood:
+        """Of `token`, and the `count` likeliest tokens, so many of which were asked for."""
+        logits, whole = self.logits, self._whole
+        top = tuple((one, float(logits[one]) - whole) for one in self.best[:count])
+        return Likelihood(float(logits[token]) - whole, self._entropy, top)
+
+
 def likelihood(logits: FloatArray, token: int, count: int = 0) -> Likelihood:
-    """Of `token` and the `count` likeliest tokens: float32 (vocab_size,), read once for the sums.
-
-    With x = logit - max: log Z = log sum exp x, entropy = log Z - sum(x exp x) / Z.
-    Raises KernelError when the logits are not numbers.
+    """Of `token` and the `count` likeliest tokens: float32 (vocab_size,). Raises KernelError when
+    the logits are not numbers.
     """
-    peak = peak_of(logits)
-    shifted = np.maximum(logits - np.float32(peak), FLOOR)
-    weights = np.exp(shifted)
-    total = float(weights.sum(dtype=np.float64))
-    normalizer = math.log(total)
-    entropy = max(0.0, normalizer - float(np.dot(shifted, weights)) / total)
-    whole = peak + normalizer
-    top: tuple[tuple[int, float], ...] = ()
-    if count > 0:
-        ids = largest(logits, count)
-        order = np.argsort(-logits[ids], kind="stable")[:count]
-        top = tuple((int(i), float(logits[i]) - whole) for i in ids[order])
-    return Likelihood(float(logits[token]) - whole, entropy, top)
-
-
-def peak_of(logits: FloatArray) -> float:
-    """The largest logit. Raises KernelError when it is NaN or infinite: the model, or what was
-    done to it, is broken.
-    """
-    peak = float(logits.max())
-    if not math.isfinite(peak):
-        raise KernelError("The logits of the model are not finite numbers.")
-    return peak
+    return Distribution(logits, count).of(token, count)
 
 
 def log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from h2q.core.errors import UsageError
 from h2q.core.sampling_options import SamplingOptions
 from h2q.engine.sampling.cuts import min_p, top_k, top_p, typical
-from h2q.engine.sampling.likelihood import FloatArray, peak_of
+from h2q.engine.sampling.likelihood import Distribution, FloatArray
 from h2q.engine.sampling.penalties import Recent, penalized
 
 Mask = npt.NDArray[np.bool_]
@@ -68,8 +68,14 @@ class Sampler:
 
     def step(self, logits: FloatArray, allowed: Mask | None = None) -> int:
         """The token chosen from one row: float32 (vocab_size,), left unchanged."""
-        peak_of(logits)
-        ids, scores = self._permitted(self._changed(logits), allowed)
+        return self.pick(Distribution(logits), allowed)
+
+    def pick(self, found: Distribution, allowed: Mask | None = None) -> int:
+        """The token chosen from logits that were read before."""
+        changed = self._changed(found.logits)
+        if self.options.temperature == 0 and allowed is None and changed is found.logits:
+            return found.best[0]
+        ids, scores = self._permitted(changed, allowed)
         if self.options.temperature == 0:
             at = int(np.argmax(scores))
         else:

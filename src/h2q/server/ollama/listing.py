@@ -123,6 +123,8 @@ def _modelfile(card: ModelCard) -> str:
     if card.system:
         lines.append(f'SYSTEM """{card.system}"""')
     lines += [f"PARAMETER {name} {value}" for name, value in _rows(card)]
+    if card.license:
+        lines.append(f'LICENSE """{card.license}"""')
     lines += [f'MESSAGE {message.role} """{message.content}"""' for message in card.messages]
     return "\n".join(lines) + "\n"
 

@@ -28,6 +28,15 @@ DEFAULTS: dict[str, Any] = {
     "frequency_penalty": 0.0,
     "stop": [],
 }
+# Of other engines: their types are checked, and that is all.
+PASSED_OVER: dict[str, Any] = {
+    "num_batch": 0,
+    "num_gpu": 0,
+    "main_gpu": 0,
+    "num_thread": 0,
+    "draft_num_predict": 0,
+    "use_mmap": False,
+}
 LEAST_CONTEXT = 4
 ALMOST_NOTHING = 1e-6  # a share of 0 keeps the likeliest token alone
 
@@ -47,7 +56,7 @@ def choose(card: ModelCard, given: Mapping[str, Any], top_logprobs: int) -> Chos
     """
     values = dict(DEFAULTS)
     for name, value in (*card.options, *given.items()):
-        if name in DEFAULTS and value is not None:
+        if name in _KNOWN and value is not None:
             values[name] = _typed(name, value)
     predict, context = values["num_predict"], values["num_ctx"]
     try:
@@ -77,7 +86,7 @@ def _share(value: float) -> float:
 
 
 def _typed(name: str, value: Any) -> Any:
-    kind, convert = _KINDS[type(DEFAULTS[name])]
+    kind, convert = _KINDS[type(_KNOWN[name])]
     try:
         return convert(value)
     except (TypeError, ValueError, OverflowError):
@@ -95,14 +104,23 @@ def _number(value: Any) -> float:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
 def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+    """A request has a list, a model's own options a tuple."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
         raise TypeError
     return [text for text in value if text][: MAX_STOPS + 1]
 
 
+_KNOWN = {**DEFAULTS, **PASSED_OVER}
 _KINDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     int: ("integer", _integer),
     float: ("float32", lambda value: float(_number(value))),
     list: ("array", _texts),
+    bool: ("boolean", _flag),
 }

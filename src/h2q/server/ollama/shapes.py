@@ -150,11 +150,12 @@ class CreateRequest(NameRequest):
 
     from_: str = Field("", alias="from")
     files: dict[str, str] = {}
-    adapters: dict[str, str] = {}
+    adapters: dict[str, str] = Field({}, description="refused")
     template: str | None = None
     system: str | None = None
     license: str | list[str] = []
     parameters: dict[str, Any] = {}
     messages: list[CreateMessage] = []
     quantize: str = ""
+    remote_host: str = Field("", description="refused")
     stream: bool = True

@@ -46,6 +46,8 @@ async def create(request: Request) -> Reply | None:
         raise Refusal(400, "neither 'from' or 'files' was specified")
     if given.adapters:
         raise Refusal(400, "adapters are not supported; merge them into the model first")
+    if given.remote_host:
+        raise Refusal(400, "remote models are not made here; `h2q serve --ollama` serves them")
     recipe = Recipe(
         base=given.from_,
         files=_files(given.files),
