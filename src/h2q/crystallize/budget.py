@@ -71,6 +71,6 @@ def whole_bytes(spec: ModelSpec, options: Options, bits: Mapping[str, int]) -> i
     """Bytes of the whole crystal of a plan."""
     stacks = {name: TOWERS[count] for name, count in bits.items()}
     planes = [(name, k) for name, stack in stacks.items() for k in range(1, len(stack))]
-    size = max(1, -(-len(planes) // options.groups))
+    size = max(1, -(-len(planes) // options.shards(parameters(spec))))
     cut = [planes[begin : begin + size] for begin in range(0, len(planes), size)]
     return prefix_bytes(spec, options.seed, stacks, cut)[-1]

@@ -56,7 +56,7 @@ class Options:
     refine_damping: float = 0.2
     embedding_identity: float = 2.0
     ridge: float = 0.1
-    groups: int = 9
+    groups: int | None = None
     attempts: int = 5
 
     def __post_init__(self) -> None:
@@ -92,6 +92,10 @@ class Options:
             self.measured_length or usual.measured_length,
             usual.sensitivity_tokens,
         )
+
+    def shards(self, parameters: int) -> int:
+        """Refinement shards at most: every one is a prefix to be measured."""
+        return self.groups or (7 if parameters >= LARGE else 9)
 
     def _number(self, name: str, above: float, most: float) -> None:
         value = getattr(self, name)

@@ -9,7 +9,7 @@ from h2q.core.errors import QualityError
 from h2q.core.events import ProgressListener
 from h2q.core.units import format_bytes
 from h2q.crystallize.allocate import TOWERS, Judge, foretold_loss, plan_for_loss
-from h2q.crystallize.budget import budget_bytes, plan_within
+from h2q.crystallize.budget import budget_bytes, parameters, plan_within
 from h2q.crystallize.candidate import Candidate, measured_factors, ranked
 from h2q.crystallize.evaluate import Comparison
 from h2q.crystallize.growth import Growth
@@ -154,10 +154,11 @@ class Search:
         options, source = self.options, self.growth.source
         self.controller = SpectralStabilityController()
         grown = self.growth.grow(bits, self.controller)
-        found = ranked(source, options.seed, self.judge, grown, options.groups)
+        shards = options.shards(parameters(source.spec))
+        found = ranked(source, options.seed, self.judge, grown, shards)
         some = self.texts.judged[: (len(self.texts.judged) + 1) // 2]  # enough for an order
         factors = measured_factors(found, self.judge, self.truth(0), some, self.listener)
         self.judge_of_planes = replace(self.judge, factors=factors)
         layers = range(self.judge.spec.num_hidden_layers)
         first = self.controller.priorities(layers)
-        return ranked(source, options.seed, self.judge_of_planes, grown, options.groups, first)
+        return ranked(source, options.seed, self.judge_of_planes, grown, shards, first)
