@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -83,6 +84,41 @@ struct RandomPlane {
     for (auto& s : scales) s = static_cast<uint16_t>(0x3c00 + draw.below(512));
     view.codes = codes.data() + offset;
     view.scales = scales.data();
+  }
+};
+
+using Bytes = std::vector<uint8_t>;
+
+template <typename T>
+void put(Bytes& out, const std::vector<T>& values) {
+  const size_t at = out.size(), size = values.size() * sizeof(T);
+  out.resize(at + size);
+  if (size > 0) std::memcpy(out.data() + at, values.data(), size);
+}
+
+// Rounded inputs.
+struct Activations {
+  std::vector<int8_t> codes;
+  std::vector<float> scale;
+  std::vector<int32_t> sums;
+  int tokens, stride;
+  size_t offset;
+  bool finite;
+
+  // Codes begin `offset` bytes after a border of the allocator.
+  Activations(int count, int width, size_t after = 0)
+      : codes(static_cast<size_t>(count) * ((width + 31) / 32 * 32) + after), scale(static_cast<size_t>(count)),
+        sums(static_cast<size_t>(count)), tokens(count), stride((width + 31) / 32 * 32), offset(after) {}
+  static Activations of(const std::vector<float>& x, int tokens, int width, size_t offset = 0) {
+    Activations a(tokens, width, offset);
+    a.finite = h2q::quantize_tokens(x.data(), tokens, width, a.stride, a.codes.data() + offset, a.scale.data(),
+                                    a.sums.data());
+    return a;
+  }
+  h2q::ActivationView view() const { return {codes.data() + offset, scale.data(), sums.data(), tokens, stride}; }
+  void give(Bytes& out) const {
+    put(out, codes), put(out, scale), put(out, sums);
+    put(out, std::vector<uint8_t>{finite});
   }
 };
 

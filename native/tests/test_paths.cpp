@@ -11,8 +11,10 @@
 
 namespace {
 
+using laws::Activations;
+using laws::Bytes;
 using laws::Draw;
-using Bytes = std::vector<uint8_t>;
+using laws::put;
 using Planes = std::vector<std::unique_ptr<laws::RandomPlane>>;
 
 struct Case {
@@ -21,43 +23,11 @@ struct Case {
   std::function<void(Draw&, Bytes&)> run;
 };
 
-template <typename T>
-void put(Bytes& out, const std::vector<T>& values) {
-  const size_t at = out.size(), size = values.size() * sizeof(T);
-  out.resize(at + size);
-  if (size > 0) std::memcpy(out.data() + at, values.data(), size);
-}
-
 std::string shape_of(std::initializer_list<int> sizes) {
   std::string out;
   for (int size : sizes) out += (out.empty() ? "" : " x ") + std::to_string(size);
   return out;
 }
-
-struct Activations {
-  std::vector<int8_t> codes;
-  std::vector<float> scale;
-  std::vector<int32_t> sums;
-  int tokens, stride;
-  size_t offset;
-  bool finite;
-
-  // Codes begin `offset` bytes after a border of the allocator.
-  Activations(int count, int width, size_t after = 0)
-      : codes(static_cast<size_t>(count) * ((width + 31) / 32 * 32) + after), scale(static_cast<size_t>(count)),
-        sums(static_cast<size_t>(count)), tokens(count), stride((width + 31) / 32 * 32), offset(after) {}
-  static Activations of(const std::vector<float>& x, int tokens, int width, size_t offset = 0) {
-    Activations a(tokens, width, offset);
-    a.finite = h2q::quantize_tokens(x.data(), tokens, width, a.stride, a.codes.data() + offset, a.scale.data(),
-                                    a.sums.data());
-    return a;
-  }
-  h2q::ActivationView view() const { return {codes.data() + offset, scale.data(), sums.data(), tokens, stride}; }
-  void give(Bytes& out) const {
-    put(out, codes), put(out, scale), put(out, sums);
-    put(out, std::vector<uint8_t>{finite});
-  }
-};
 
 Planes stack_of(Draw& draw, const std::vector<int>& bits, int rows, int cols, size_t offset = 0) {
   Planes out;
@@ -118,6 +88,19 @@ void dense(Draw& draw, Bytes& out, int tokens, int rows, int width) {
   put(out, result);
   view.wide = nullptr, view.narrow = narrow.data();
   h2q::dense(view);
+  put(out, result);
+}
+
+void rounded(Draw& draw, Bytes& out, int tokens, int rows, int cols) {
+  const int groups = (cols + 3) / 4;
+  const auto x = Activations::of(draw.normal(static_cast<size_t>(tokens) * cols), tokens, cols, 0);
+  std::vector<uint8_t> levels(static_cast<size_t>((rows + 15) / 16) * groups * 64);
+  for (auto& level : levels) level = static_cast<uint8_t>(1 + draw.below(127));
+  const auto scales = draw.normal(static_cast<size_t>(rows));
+  std::vector<float> result(static_cast<size_t>(tokens) * rows);
+  const auto in = x.view();
+  h2q::matmul_rounded({levels.data(), scales.data(), nullptr, in.scale, in.sums, result.data(), tokens, rows, groups},
+                      in.codes, in.stride);
   put(out, result);
 }
 
@@ -228,6 +211,9 @@ std::vector<Case> cases() {
     for (auto [rows, cols] : {std::pair{1, 1}, {48, 40}})
       out.push_back({"encode", shape_of({bits, rows, cols}),
                      [=, r = rows, c = cols](Draw& d, Bytes& b) { encode(d, b, bits, r, c); }});
+  for (auto [tokens, rows, cols] : {std::tuple{1, 1, 1}, {8, 40, 64}, {19, 100, 37}})
+    out.push_back({"rounded", shape_of({tokens, rows, cols}),
+                   [=, t = tokens, r = rows, c = cols](Draw& d, Bytes& b) { rounded(d, b, t, r, c); }});
   return out;
 }
 
@@ -262,6 +248,7 @@ constexpr Golden kGolden[] = {
     {"gather, decode", 0x7038e7274977c789},
     {"attention", 0xb024b2fba122168c},
     {"norm, swiglu, rope", 0xf054d2f4edbcd16d},
+    {"rounded", 0x79d67c3dbb63f782},
 };
 
 }  // namespace
