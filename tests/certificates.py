@@ -1,20 +1,10 @@
-"""What tests of certificates look at: decoded weights, and the drawings of a page."""
+"""What tests of certificates look at: the drawings of a page."""
 
 from __future__ import annotations
 
 import math
 import re
 import xml.etree.ElementTree as ET
-
-import numpy as np
-
-from h2q.codec.planes import Plane
-from h2q.kernels import twins
-
-
-def decoded(stack: list[Plane]) -> np.ndarray:
-    """The weights of a stack, in the rotated basis, float32 (rows, cols)."""
-    return twins.gather_rows(tuple(stack), np.arange(stack[0].spec.rows))
 
 
 def drawings(page: str) -> list[ET.Element]:

@@ -1,4 +1,4 @@
-"""A model larger than the memory: a draft of it speaks, layers come one at a time."""
+"""A model larger than the memory: it speaks in seven bits, layers come one at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from h2q.core.errors import ResourceError
 from h2q.crystal import open_crystal
 from h2q.crystallize.budget import parameters
-from h2q.crystallize.texts import DRAFTED
+from h2q.crystallize.texts import ROUNDED
 from h2q.engine import load_crystal
 from small_llamas import SMALL, small_llama
 
@@ -56,7 +56,7 @@ def test_a_model_larger_than_the_memory_is_grown(tmp_path: Path) -> None:
     assert told["free"] <= ROOM
     assert told["used"] <= told["limit"]
     certificate = json.loads((target / "certificate.json").read_text())
-    assert certificate["text"]["measured_on"] == certificate["text"]["calibrated_on"] == DRAFTED
+    assert certificate["text"]["measured_on"] == certificate["text"]["calibrated_on"] == ROUNDED
     assert certificate["ratio_fp32"] >= 26
     assert certificate["quality"] > 0
     model = load_crystal(open_crystal(target))

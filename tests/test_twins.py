@@ -13,6 +13,7 @@ import pytest
 
 from h2q import kernels
 from h2q.codec.pages import KINDS, PAGE, Pages
+from h2q.codec.rounded import rounded
 from h2q.core.attention import AttentionRule
 from h2q.geometry.rotation import rotation
 from planes import NATIVE, normal, random_plane
@@ -52,6 +53,14 @@ def projection(rows: int, cols: int, bits: tuple[int, ...], tokens: int) -> Case
     def case(draw: np.random.Generator) -> Any:
         planes = [random_plane(draw, b, rows, cols) for b in bits]
         return kernels.matmul_planes(kernels.quantize(normal(draw, tokens, cols)), planes)
+
+    return case
+
+
+def rounded_projection(rows: int, cols: int, tokens: int) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        matrix = rounded(normal(draw, rows, cols))
+        return kernels.matmul_rounded(kernels.quantize(normal(draw, tokens, cols)), matrix)
 
     return case
 
@@ -136,6 +145,11 @@ CASES: dict[str, Case] = {
         for rows, cols in SHAPES
         for bits in [(2,), (1,), (2, 1), (2, 2, 1)]
         for tokens in [1, 3, 17]
+    },
+    **{
+        f"rounded {rows}x{cols} tokens {tokens}": rounded_projection(rows, cols, tokens)
+        for rows, cols in SHAPES
+        for tokens in [1, 8, 19]
     },
     **{f"gather {r}x{c} {b}": gather(r, c, b) for r, c in SHAPES for b in [(2,), (2, 1)]},
     **{f"embed {r}x{c} {b}": embed(r, c, b) for r, c in SHAPES for b in [(2,), (2, 1)]},

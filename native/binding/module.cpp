@@ -91,6 +91,22 @@ void matmul_planes(In<int8_t, 2> codes, In<float, 1> scale, In<int32_t, 1> sums,
   h2q::matmul(views.data(), static_cast<int>(views.size()), x, out.data());
 }
 
+void matmul_rounded(In<int8_t, 2> codes, In<float, 1> scale, In<int32_t, 1> sums, In<uint8_t, 4> levels,
+                    In<float, 1> scales, Array<float, 2> out) {
+  Borders at;
+  const size_t tokens = codes.shape(0), rows = scales.shape(0), groups = levels.shape(1);
+  require(levels.shape(2) == 16 && levels.shape(3) == 4 && levels.shape(0) == (rows + 15) / 16,
+          "the levels do not have the shape of their matrix");
+  require(codes.shape(1) >= 4 * groups && scale.shape(0) == tokens && sums.shape(0) == tokens,
+          "the activations do not fit the matrix");
+  require(out.shape(0) == tokens && out.shape(1) == rows, "the output does not fit");
+  const h2q::RoundedView view{levels.data(),           at(scales),             nullptr,
+                              at(scale),               at(sums),               out.data(),
+                              static_cast<int>(tokens), static_cast<int>(rows), static_cast<int>(groups)};
+  nb::gil_scoped_release release;
+  h2q::matmul_rounded(view, codes.data(), static_cast<int>(codes.shape(1)));
+}
+
 void gather_rows(nb::list planes, In<int64_t, 1> ids, Array<float, 2> out) {
   Borders at;
   const auto views = plane_views(at, planes);
@@ -223,6 +239,9 @@ NB_MODULE(_native, m) {
   m.def("matmul_dense", &matmul_dense<uint16_t>);
   m.def("matmul_planes", &matmul_planes, nb::arg("codes").noconvert(), nb::arg("scale").noconvert(),
         nb::arg("sums").noconvert(), nb::arg("planes"), nb::arg("out").noconvert());
+  m.def("matmul_rounded", &matmul_rounded, nb::arg("codes").noconvert(), nb::arg("scale").noconvert(),
+        nb::arg("sums").noconvert(), nb::arg("levels").noconvert(), nb::arg("scales").noconvert(),
+        nb::arg("out").noconvert());
   m.def("gather_rows", &gather_rows, nb::arg("planes"), nb::arg("ids").noconvert(), nb::arg("out").noconvert());
   m.def("decode_plane", &decode_plane, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
         nb::arg("codes").noconvert(), nb::arg("out").noconvert());

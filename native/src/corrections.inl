@@ -2,7 +2,15 @@
 
 // Sums of some later columns of kTogether rows stay in registers while up to kTerms committed columns, from `first` on,
 // add to them. Their feedback is packed first: rows a power of two apart would share a few cache sets.
-constexpr int kTerms = 64, kTogether = 2, kStripVectors = 4, kStripWidth = kStripVectors * kWide;
+// More rows share what is loaded where there are registers for their sums.
+constexpr int kTerms = 64, kTogether = kVectorBytes == 64 ? 4 : 2, kStripVectors = 4, kStripWidth = kStripVectors * kWide;
+
+// In a register: GCC would load it again for every row, and loads are the limit.
+H2Q_INLINE void stay([[maybe_unused]] Wide& value) {
+#if H2Q_AVX512
+  asm("" : "+v"(value));
+#endif
+}
 
 template <int kRows>
 inline void correct_rows(const CorrectionJob& job, int row, int first, int terms, int col,
@@ -22,8 +30,9 @@ inline void correct_rows(const CorrectionJob& job, int row, int first, int terms
   for (int i = 0; i < terms; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < kStripVectors; ++v) {
-      const Wide share = load_vector<Wide>(shares[i] + v * kWide);
-#pragma GCC unroll 2
+      Wide share = load_vector<Wide>(shares[i] + v * kWide);
+      if constexpr (kRows > 2) stay(share);
+#pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r)
         sum[r][v] = sum[r][v] + errors[static_cast<size_t>(r) * job.width + i] * share;
     }
@@ -44,8 +53,13 @@ inline void correct_strip(const CorrectionJob& job, int first, int terms, int co
   const size_t bytes = static_cast<size_t>(least(kStripWidth, job.to - col)) * sizeof(float);
   alignas(64) float shares[kTerms][kStripWidth];
   for (int i = 0; i < terms; ++i) {
-    if (bytes < sizeof shares[i]) std::memset(shares[i], 0, sizeof shares[i]);
-    std::memcpy(shares[i], job.feedback + static_cast<size_t>(first + i) * job.cols + col, bytes);
+    const float* from = job.feedback + static_cast<size_t>(first + i) * job.cols + col;
+    if (bytes == sizeof shares[i]) {
+      std::memcpy(shares[i], from, sizeof shares[i]);
+      continue;
+    }
+    std::memset(shares[i], 0, sizeof shares[i]);
+    std::memcpy(shares[i], from, bytes);
   }
   int row = 0;
   for (; row + kTogether <= job.rows; row += kTogether) correct_rows<kTogether>(job, row, first, terms, col, shares);

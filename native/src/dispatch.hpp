@@ -45,6 +45,8 @@ bool rotate_quantize_rows(const RotationView&, const RowSource&, int tokens, int
                           int32_t* sums);
 void dense(const DenseView&);
 void matmul(const PlaneView* planes, int count, const ActivationView&, float* out);
+// view.x is taken from codes int8 (tokens, stride), zero from the width on.
+void matmul_rounded(RoundedView view, const int8_t* codes, int stride);
 void gather(const PlaneView* planes, int count, const int64_t* ids, int tokens, float* out);
 void decode(const PlaneView&, int8_t* out);
 void attention(const AttentionView&);

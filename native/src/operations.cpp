@@ -1,6 +1,7 @@
 // Whole operations: cut into units for the pool, or done at once where waking threads would cost more than it saves.
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -68,6 +69,25 @@ bool rotate_quantize_tokens(const RotationView& r, const float* x, int tokens, i
 void dense(const DenseView& view) {
   const Ops& ops = active();
   spread(view.rows, int64_t{view.width} * view.tokens, [&](int first, int last) { ops.dense(view, first, last); });
+}
+
+void matmul_rounded(RoundedView view, const int8_t* codes, int stride) {
+  const Ops& ops = active();
+  thread_local std::vector<int8_t> scratch;
+  const int tiles = (view.tokens + kRoundedTile - 1) / kRoundedTile, blocks = (view.rows + 15) / 16;
+  const int64_t size = int64_t{4} * kRoundedTile * view.groups;
+  scratch.assign(static_cast<size_t>(tiles * size), 0);
+  int8_t* x = scratch.data();
+  spread(tiles, size, [&](int first, int last) {
+    for (int tile = first; tile < last; ++tile)
+      for (int k = 0; k < kRoundedTile && tile * kRoundedTile + k < view.tokens; ++k) {
+        const int8_t* from = codes + int64_t{stride} * (tile * kRoundedTile + k);
+        int8_t* to = x + tile * size + 4 * k;
+        for (int g = 0; g < view.groups; ++g) std::memcpy(to + int64_t{4} * kRoundedTile * g, from + 4 * g, 4);
+      }
+  });
+  view.x = x;
+  spread(blocks, tiles * size / 2, [&](int first, int last) { ops.rounded(view, first, last); });
 }
 
 // Levels of one row, walked lane by lane.

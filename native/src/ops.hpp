@@ -24,6 +24,18 @@ struct DenseView {
   int tokens, rows, width;
 };
 
+// A matrix rounded to bytes times rounded inputs.
+constexpr int kRoundedTile = 8;  // tokens
+struct RoundedView {
+  const uint8_t* levels;  // (blocks of 16 rows, groups of 4 columns, 16, 4), kLevelOffset above their value
+  const float* scales;    // (rows)
+  const int8_t* x;        // (tiles, groups, kRoundedTile, 4); missing tokens are silent
+  const float* scale;     // (tokens)
+  const int32_t* sums;    // (tokens)
+  float* out;             // (tokens, rows)
+  int tokens, rows, groups;
+};
+
 constexpr int kCellTokens = 5;
 
 struct Ops {
@@ -65,6 +77,8 @@ struct Ops {
                     float* states);
   void (*join_pages)(const PagesView&, const float* part, float* state);
   void (*finish_query)(const PagesView&, const float* state, const float* sink, float* out);
+  // Blocks [first, last) of sixteen rows for all tokens.
+  void (*rounded)(const RoundedView&, int first, int last);
   int cell = 1;
 };
 

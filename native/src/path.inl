@@ -36,6 +36,7 @@ namespace {
 #if H2Q_I8MM
 #include "pairs_i8mm.inl"
 #endif
+#include "rounded.inl"
 #include "bare_dots.inl"
 #include "finish.inl"
 #include "viterbi.inl"
@@ -51,7 +52,7 @@ const Ops& H2Q_TABLE(H2Q_PATH)() {
   static const Ops table{H2Q_NAME(H2Q_PATH), rotate, quantize,   rotate_quantize, rms_norm, swiglu,
                          rope,               attend, dense,      panel_sums,      finish,   dots,
                          viterbi,            add_rms_norm, geglu,    clamped_swiglu,  softmax_sums, store_head,
-                         prepare_query,      page_part,    join_pages, finish_query};
+                         prepare_query,      page_part,    join_pages, finish_query, rounded};
   return table;
 }
 

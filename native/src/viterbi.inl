@@ -131,15 +131,22 @@ inline void advance(const BlockMap<kBits, kLanes, kDepth>& map, const int16_t* b
   }
 }
 
-// The symbol by which a group was reached in the given step of kDepth.
+// The symbols by which groups were reached in the given step of kDepth, one per lane: where they lie, then all loads,
+// then what is in the words, so that compilers take whole vectors for all but the loads.
 template <int kBits, int kLanes, int kDepth>
-inline int choice_of(const int16_t* choices, int step, int group, int lane) {
+inline void choices_of(const int16_t* choices, int step, const int* group, int* choice) {
   using Map = BlockMap<kBits, kLanes, kDepth>;
   constexpr int kPerWord = 16 / kBits;
-  const int below = kBits * (step + 1), rest = group >> below;
-  const int n = rest / Map::kRows << below | (group & ((1 << below) - 1)), at = rest % Map::kRows * Map::kSize + n;
-  const unsigned word = static_cast<uint16_t>(choices[(step * kChoiceWords + at / kPerWord) * kLanes + lane]);
-  return static_cast<int>(word >> (16 - kBits - kBits * (at % kPerWord))) & ((1 << kBits) - 1);
+  const int below = kBits * (step + 1);
+  alignas(64) int place[kLanes], word[kLanes], drop[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    const unsigned rest = static_cast<unsigned>(group[l]) >> below, low = group[l] & ((1 << below) - 1);
+    const unsigned n = rest / Map::kRows << below | low, at = rest % Map::kRows * Map::kSize + n;
+    place[l] = static_cast<int>((step * kChoiceWords + at / kPerWord) * kLanes) + l;
+    drop[l] = static_cast<int>(16 - kBits - kBits * (at % kPerWord));
+  }
+  for (int l = 0; l < kLanes; ++l) word[l] = static_cast<uint16_t>(choices[place[l]]);
+  for (int l = 0; l < kLanes; ++l) choice[l] = word[l] >> drop[l] & ((1 << kBits) - 1);
 }
 
 template <int kLanes>
@@ -176,10 +183,10 @@ class Search {
     for (int done = 0; done < job_.steps;) {
       done = done < blocks_ ? take(map, done) : take(single, done);
       if (job_.group == 0 || done % job_.group != 0 || done == job_.steps) continue;
-      trace_back(done - 1, done > kRevised ? done - kRevised : 0, job_.steps);
+      trace_back(done - 1, done > kRevised ? done - kRevised : 0, job_.steps, done - job_.group);
       job_.listener(job_.context, done);
     }
-    trace_back(job_.steps - 1, 0, job_.keep);
+    trace_back(job_.steps - 1, 0, job_.keep, 0);
   }
 
  private:
@@ -227,11 +234,17 @@ class Search {
     for (int l = 0; l < kLanes; ++l) state[l] = group[l] + choice[l] * kGroups;
   }
 
-  // The best path that ends after step `last`, back to step `first`; what lies before `keep` is written down.
-  void trace_back(int last, int first, int keep) const {
+  // The best path that ends after step `last`, back to step `first`; what lies before `keep` is written down. Where it
+  // meets the path that was written last, up to step `known`, and no further back than this one goes, the rest is there.
+  void trace_back(int last, int first, int keep, int known) const {
     int state[kLanes];
     ends(state);
     for (int step = last;; --step) {
+      if (step < known) {
+        int apart = 0;
+        for (int l = 0; l < kLanes; ++l) apart |= state[l] ^ job_.path[step * kLanes + l];
+        if (apart == 0) return;
+      }
       if (step < keep)
         for (int l = 0; l < kLanes; ++l) job_.path[step * kLanes + l] = static_cast<uint16_t>(state[l]);
       if (step == first) return;
@@ -243,11 +256,10 @@ class Search {
   // From the states after a step to those after the one before, whose choices tell the way.
   template <int kDepth>
   void back(int step, int* state) const {
-    const int16_t* words = choices(step - step % kDepth);
-    for (int l = 0; l < kLanes; ++l) {
-      const int group = state[l] >> kBits;
-      state[l] = group + choice_of<kBits, kLanes, kDepth>(words, step % kDepth, group, l) * kGroups;
-    }
+    alignas(64) int group[kLanes], choice[kLanes];
+    for (int l = 0; l < kLanes; ++l) group[l] = state[l] >> kBits;
+    choices_of<kBits, kLanes, kDepth>(choices(step - step % kDepth), step % kDepth, group, choice);
+    for (int l = 0; l < kLanes; ++l) state[l] = group[l] + choice[l] * kGroups;
   }
 
   const CodeTables& t_;

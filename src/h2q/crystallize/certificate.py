@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,13 @@ DIGITS = 6  # significant ones; the files stay short
 
 
 def tensor_spectra(
-    original_rotated: FloatArray, crystal: FloatArray, unrotated: FloatArray, seed: int = 0
+    original_rotated: FloatArray,
+    crystal: Callable[[npt.NDArray[np.int64]], FloatArray],
+    unrotated: FloatArray,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Keys of a tensor's row in `layers`, from W R^T, its crystal and W, all float32 (rows, cols):
+    """Keys of a tensor's row in `layers`, from W R^T, rows of its crystal by their indices, and
+    W, all float32 (rows, cols):
 
     incoherence: of W `before` the rotation and of W R^T `after` it. singular_shift: sum of
     |s_i - s_i'| over the sum of s_i. spectral_shift: `total`, the integral of |xi| over the trace
@@ -32,7 +36,7 @@ def tensor_spectra(
     `seed` stands for the whole, else null. Raises KernelError.
     """
     chosen = sketch(original_rotated.shape, seed)
-    shift = spectral_shift(chosen.of(original_rotated), chosen.of(crystal))
+    shift = spectral_shift(chosen.of(original_rotated), chosen.of_rows(crystal(chosen.rows)))
     trace = float(shift.before.sum())
     highest, curve = shift.curve()
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,6 @@ class ModelCrystallizationEngine:
             for part in parts(tensor):
                 grown, height = found.grown[part.name], heights[part.name]
                 stack = grown.planes[:height]
-                decoded = kernels.gather_rows(stack, np.arange(part.shape[0]))
                 losses = search.judge_of_planes.measured(part, grown)
                 shares = grown.costs.sum(axis=1) / max(float(grown.costs[0].sum()), 1e-30)
                 rows.append(
@@ -214,7 +214,9 @@ class ModelCrystallizationEngine:
                         "gain": losses[1] - losses[height],
                         "loss": losses[height],
                         **({"tokens": grown.tokens} if grown.tokens >= 0 else {}),
-                        **tensor_spectra(turned[part.rows], decoded, plain[part.rows]),
+                        **tensor_spectra(
+                            turned[part.rows], partial(kernels.gather_rows, stack), plain[part.rows]
+                        ),
                     }
                 )
             progress(Progress("measure spectra", index, len(matrices)))

@@ -151,8 +151,12 @@ class GrowingLayer(PlaneWeights):
     def head(self, tensor: TensorSpec) -> Projection:
         return Joined(_Growing(self, [tensor.name]))
 
-    def grow(self, names: Sequence[str], x: FloatArray) -> PlaneProjection:
-        """Code matrices that read x, float32 (T, width), and keep the drift up to date."""
+    def grow(
+        self, names: Sequence[str], x: FloatArray
+    ) -> tuple[PlaneProjection, list[FloatArray] | None]:
+        """Code matrices that read x, float32 (T, width), and keep the drift up to date. Beside them
+        their answers to x, where those were needed.
+        """
         first = self.table[names[0]]
         adds = first.adds
         turn = rotation(self.seed, x.shape[1])
@@ -186,9 +190,11 @@ class GrowingLayer(PlaneWeights):
                 stacks[part.name] = self.grown[part.name].planes
         del wanted, shapes, weights, matrix, rows  # large
         projection = PlaneProjection(stacks, turn)
-        if adds:
-            self.drift -= projection(x)[0]
-        return projection
+        if not adds:
+            return projection, None
+        answers = projection(x)
+        self.drift -= answers[0]
+        return projection, answers
 
     def _report(self, name: str) -> Callable[[float], bool]:
         return lambda share: self.report(name, share)
@@ -202,9 +208,10 @@ class _Growing:
         self.planes: PlaneProjection | None = None
 
     def __call__(self, x: FloatArray) -> list[FloatArray]:
-        if self.planes is None:
-            self.planes = self.layer.grow(self.names, x)
-        return self.planes(x)
+        if self.planes is not None:
+            return self.planes(x)
+        self.planes, answers = self.layer.grow(self.names, x)
+        return self.planes(x) if answers is None else answers
 
 
 class _GrowingMatrix:
@@ -219,6 +226,6 @@ class _GrowingMatrix:
     def __call__(self, x: FloatArray) -> FloatArray:
         if self.planes is None:
             (name,) = self.names
-            turn = self.layer.grow([name], x).rotation
+            turn = self.layer.grow([name], x)[0].rotation
             self.planes = PlaneMatrix(name, self.layer.grown[name].planes, turn)
         return self.planes(x)

@@ -1,10 +1,10 @@
 """A certificate is checked by measuring the crystal again, at every prefix, on the same text.
 
-The text is sampled again, from the original or its draft as the certificate says, with the seed of
-the crystal. On the same arithmetic it comes out token for token (the certificate's sha256 says
-whether), and figures agree to rounding. On another machine a sampled token may tip and the texts
-part; figures are then compared as two samples of the same quantity, with tolerances of about three
-standard errors, which the result states.
+The text is sampled again, from the original, in seven bits, or from a draft, as the certificate
+says, with the seed of the crystal. On the same arithmetic it comes out token for token (the
+certificate's sha256 says whether), and figures agree to rounding. On another machine a sampled
+token may tip and the texts part; figures are then compared as two samples of the same quantity,
+with tolerances of about three standard errors, which the result states.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from h2q.crystallize.evaluate import Comparison, compare
 from h2q.crystallize.moments import TokenArray
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.sampling import sample_text
-from h2q.crystallize.texts import DRAFTED, MEASURE_SEED, draft
-from h2q.engine import Model, load_crystal, load_original
+from h2q.crystallize.texts import MEASURE_SEED, speaker
+from h2q.engine import load_crystal
 from h2q.engine.block import entering, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.sources import Source
@@ -126,8 +126,9 @@ def recheck(
         raise SourceError("The crystal was not grown from a model of this shape.")
     _unmeasured(certificate, crystal)  # what lacks a figure is refused before minutes go by
     streams, length = _text_shape(certificate, crystal)
+    spoken = str(certificate["text"].get("measured_on"))
     tokens = sample_text(
-        _speaker(certificate["text"], crystal, source, progress),
+        speaker(source, spoken, crystal.rotation_seed, progress),
         streams,
         length,
         seed=MEASURE_SEED + crystal.rotation_seed,
@@ -143,15 +144,6 @@ def recheck(
         lambda share: progress(Progress("measure quality", share, 1.0)),
     )
     return judge(crystal, certificate, results, same)
-
-
-def _speaker(
-    text: dict[str, Any], crystal: Crystal, source: Source, progress: ProgressListener
-) -> Model:
-    """What the measuring text was sampled from."""
-    if text.get("measured_on") == DRAFTED:
-        return draft(source, crystal.rotation_seed, progress)
-    return load_original(source)
 
 
 def _truth(source: Source, tokens: TokenArray, progress: ProgressListener) -> Remembered:

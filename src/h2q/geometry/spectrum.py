@@ -27,7 +27,7 @@ from h2q.core.errors import KernelError
 FloatArray = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 
-MOST_SHORT, MOST_LONG = 1024, 4096
+MOST_SHORT, MOST_LONG = 512, 4096
 CURVE_POINTS = 32
 QUADRATURE_NODES = 8  # per step of xi: exact for derivatives that are polynomials up to degree 15
 
@@ -56,7 +56,7 @@ def incoherence(matrix: npt.NDArray[np.floating]) -> float:
     """max|W| sqrt(rows cols) / |W|_F: 1 for a matrix of equal magnitudes, at most sqrt(rows cols)
     (Chee et al. 2023, QuIP). 0 for a matrix of zeros.
     """
-    norm = float(np.linalg.norm(matrix.astype(np.float64)))
+    norm = float(np.sqrt(np.einsum("ij,ij->", matrix, matrix, dtype=np.float64)))
     return float(np.abs(matrix).max()) * float(np.sqrt(matrix.size)) / norm if norm else 0.0
 
 
@@ -164,11 +164,14 @@ class Sketch:
         """The chosen part. What is left out of the longer side is made good by a factor, so that
         the Gram matrix of the shorter side keeps its expectation.
         """
+        return self.of_rows(matrix[self.rows] if len(self.rows) < self.shape[0] else matrix)
+
+    def of_rows(self, part: FloatArray) -> FloatArray:
+        """The same of the chosen rows alone."""
         if self.whole:
-            return matrix
+            return part
         rows, cols = self.shape
         longer = len(self.rows) / rows if rows > cols else len(self.cols) / cols
-        part = matrix[self.rows] if len(self.rows) < rows else matrix
         part = part[:, self.cols] if len(self.cols) < cols else part
         return np.asarray(part / np.float32(np.sqrt(longer)), np.float32)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from h2q.codec.layout import PanelLayout
 from h2q.codec.planes import ACTIVATION_PADDING, Activations, Plane
+from h2q.codec.rounded import RoundedMatrix
 from h2q.core.attention import AttentionRule
 from h2q.core.errors import Cancelled, KernelError
 from h2q.core.specs import PlaneSpec
@@ -54,6 +55,14 @@ def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArr
     out = np.empty((len(activations.codes), planes[0].spec.rows), np.float32)
     stack = _stack(planes)
     call(native.matmul_planes, activations.codes, activations.scale, activations.sums, stack, out)
+    return out
+
+
+def matmul_rounded(activations: Activations, matrix: RoundedMatrix) -> FloatArray:
+    """See h2q.codec.rounded.matmul_rounded."""
+    out = np.empty((len(activations.codes), len(matrix.scales)), np.float32)
+    inputs = (activations.codes, activations.scale, activations.sums)
+    call(native.matmul_rounded, *inputs, matrix.levels, matrix.scales, out)
     return out
 
 

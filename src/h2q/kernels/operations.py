@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.codec.planes import Activations, Plane
+from h2q.codec.rounded import RoundedMatrix
 from h2q.core.attention import AttentionRule
 from h2q.core.specs import PlaneSpec
 from h2q.geometry.rotation import Rotation
@@ -48,6 +49,12 @@ def rotate_quantize(x: FloatArray, rotation: Rotation) -> Activations:
 def matmul_planes(activations: Activations, planes: Sequence[Plane]) -> FloatArray:
     """Stacked planes times quantized inputs: float32 (T, rows)."""
     out: FloatArray = implementation().matmul_planes(activations, planes)
+    return out
+
+
+def matmul_rounded(activations: Activations, matrix: RoundedMatrix) -> FloatArray:
+    """A matrix rounded to seven bits times quantized inputs: float32 (T, rows)."""
+    out: FloatArray = implementation().matmul_rounded(activations, matrix)
     return out
 
 

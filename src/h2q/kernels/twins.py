@@ -15,6 +15,7 @@ from h2q.codec.activations import quantize
 from h2q.codec.decode import decode_plane, gather_rows, matmul_planes
 from h2q.codec.encode import encode_plane
 from h2q.codec.planes import Activations, from_bfloat16
+from h2q.codec.rounded import matmul_rounded
 from h2q.core.attention import AttentionRule
 from h2q.core.errors import KernelError
 from h2q.core.specs import CLAMPED_LIMIT, CLAMPED_SLOPE
@@ -35,6 +36,7 @@ __all__ = [
     "lane_sum",
     "matmul_dense",
     "matmul_planes",
+    "matmul_rounded",
     "project",
     "quantize",
     "rms_norm",
