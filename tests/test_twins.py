@@ -73,6 +73,14 @@ def gather(rows: int, cols: int, bits: tuple[int, ...]) -> Case:
     return case
 
 
+def embed(rows: int, cols: int, bits: tuple[int, ...]) -> Case:
+    def case(draw: np.random.Generator) -> Any:
+        stack = kernels.PlaneStack([random_plane(draw, b, rows, cols) for b in bits])
+        return kernels.embed_rows(stack, draw.integers(0, rows, 9), rotation(1, cols))
+
+    return case
+
+
 def decode(rows: int, cols: int, bits: int) -> Case:
     def case(draw: np.random.Generator) -> Any:
         plane = random_plane(draw, bits, rows, cols)
@@ -144,6 +152,7 @@ CASES: dict[str, Case] = {
         for tokens in [1, 8, 19]
     },
     **{f"gather {r}x{c} {b}": gather(r, c, b) for r, c in SHAPES for b in [(2,), (2, 1)]},
+    **{f"embed {r}x{c} {b}": embed(r, c, b) for r, c in SHAPES for b in [(2,), (2, 1)]},
     **{f"decode {r}x{c} {b}": decode(r, c, b) for r, c in SHAPES for b in (1, 2)},
     **{
         f"{name} {tokens}x{width}": rotated(name, tokens, width)

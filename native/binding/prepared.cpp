@@ -54,10 +54,26 @@ bool project(In<float, 2> x, const Turn& turn, std::vector<const Stack*> stacks,
   return h2q::project(turn.view, views.data(), static_cast<int>(views.size()), input, tokens, out.data());
 }
 
+// Rows of a matrix, rotated back.
+void embed_rows(const Stack& stack, In<int64_t, 1> ids, const Turn& turn, Array<float, 2> out) {
+  Borders at;
+  const auto& view = stack.views[0];
+  require(turn.view.width == view.cols, "the rotation does not have the width of the planes");
+  require(out.shape(0) == ids.shape(0) && static_cast<int>(out.shape(1)) == view.cols, "the output does not fit");
+  const int64_t* rows = at(ids);
+  for (size_t i = 0; i < ids.shape(0); ++i)
+    require(rows[i] >= 0 && rows[i] < view.rows, "a row lies outside the matrix");
+  nb::gil_scoped_release release;
+  const int tokens = static_cast<int>(ids.shape(0));
+  h2q::gather(stack.views.data(), static_cast<int>(stack.views.size()), rows, tokens, out.data());
+  h2q::rotate_tokens(turn.view, out.data(), out.data(), tokens, true);
+}
+
 }  // namespace
 
 void bind_prepared(nb::module_& m) {
   nb::class_<Turn>(m, "Turn").def(nb::init<In<float, 1>, In<float, 2>, int>());
   nb::class_<Stack>(m, "Stack").def(nb::init<nb::list>());
   m.def("project", &project);
+  m.def("embed_rows", &embed_rows);
 }

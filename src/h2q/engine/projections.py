@@ -235,20 +235,24 @@ class PlaneEmbedding:
     """
 
     def __init__(self, tiers: Mapping[str, tuple[Plane, ...]], rotation: Rotation) -> None:
-        self._tiers, self.rotation = dict(tiers), rotation
-        self._begins = np.cumsum([0, *(stack[0].spec.rows for stack in tiers.values())])[:-1]
+        self._tiers = {name: kernels.PlaneStack(stack) for name, stack in tiers.items()}
+        self.rotation = rotation
+        self._begins = np.cumsum([0, *(stack.rows for stack in self._tiers.values())])[:-1]
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> FloatArray:
         if len(self._tiers) == 1:
             (only,) = self._tiers.values()
-            return kernels.unrotate(kernels.gather_rows(only, ids), self.rotation)
+            return kernels.embed_rows(only, ids, self.rotation)
         rows = np.empty((len(ids), self.rotation.width), np.float32)
         tier = np.searchsorted(self._begins, ids, side="right") - 1
         for index, stack in enumerate(self._tiers.values()):
             if len(chosen := np.flatnonzero(tier == index)):
-                rows[chosen] = kernels.gather_rows(stack, ids[chosen] - self._begins[index])
-        return kernels.unrotate(rows, self.rotation)
+                mine = ids[chosen] - self._begins[index]
+                rows[chosen] = kernels.embed_rows(stack, mine, self.rotation)
+        return rows
 
     def exchange(self, planes: Mapping[str, tuple[Plane, ...]]) -> None:
         """Other planes for some of the tiers, by name; between two tokens."""
-        self._tiers.update({name: planes[name] for name in self._tiers if name in planes})
+        for name in self._tiers:
+            if name in planes:
+                self._tiers[name] = kernels.PlaneStack(planes[name])

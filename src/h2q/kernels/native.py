@@ -106,6 +106,13 @@ def gather_rows(planes: Sequence[Plane], ids: npt.NDArray[np.int64]) -> FloatArr
     return out
 
 
+def embed_rows(stack: PlaneStack, ids: npt.NDArray[np.int64], rotation: Rotation) -> FloatArray:
+    """See h2q.kernels.twins.embed_rows."""
+    out = np.empty((len(ids), rotation.width), np.float32)
+    call(native.embed_rows, stack.handle or handle_of(stack), ids, turn(rotation), out)
+    return out
+
+
 def decode_plane(spec: PlaneSpec, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     """See h2q.codec.decode.decode_plane."""
     out = np.empty((spec.rows, spec.cols), np.int8)

@@ -72,6 +72,12 @@ def gather_rows(planes: Sequence[Plane], ids: npt.NDArray[np.int64]) -> FloatArr
     return out
 
 
+def embed_rows(stack: PlaneStack, ids: npt.NDArray[np.int64], rotation: Rotation) -> FloatArray:
+    """Rows of a coded matrix, rotated back: float32 (T, width)."""
+    out: FloatArray = implementation().embed_rows(stack, ids, rotation)
+    return out
+
+
 def decode_plane(spec: PlaneSpec, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     """Levels of a plane: int8 (rows, cols)."""
     out: npt.NDArray[np.int8] = implementation().decode_plane(spec, codes)

@@ -28,6 +28,7 @@ __all__ = [
     "attention",
     "clamped_swiglu",
     "decode_plane",
+    "embed_rows",
     "encode_plane",
     "exp",
     "gather_rows",
@@ -64,6 +65,11 @@ def project(
     """
     inputs = rotate_quantize(x, rotation)
     return tuple(matmul_planes(inputs, stack.planes) for stack in stacks)
+
+
+def embed_rows(stack: PlaneStack, ids: npt.NDArray[np.int64], rotation: Rotation) -> FloatArray:
+    """gather_rows, then unrotate: rows int64 (T,) of a matrix, float32 (T, width)."""
+    return unrotate(gather_rows(stack.planes, ids), rotation)
 
 
 def matmul_dense(
