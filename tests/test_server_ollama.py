@@ -166,6 +166,14 @@ def test_the_context_of_generate_carries_on(scripted: Running) -> None:
     )[-1]  # fmt: skip
 
 
+def test_no_line_is_longer_than_clients_read(scripted: Running) -> None:
+    for letters, kept in ((2_000_000, True), (2_200_000, False)):
+        body = {"model": MODEL, "prompt": "\u00e9" * (letters // 2)}
+        lines = scripted.call("POST", "/api/generate", body)[2].splitlines()
+        assert max(map(len, lines)) < 8 << 20
+        assert ("context" in json.loads(lines[-1])) == kept
+
+
 @pytest.mark.parametrize("able", [True, False])
 @pytest.mark.parametrize("think", [None, True, False, "low", "max", "hard", 3])
 def test_the_matrix_of_thinking(able: bool, think: Any, scripted: Running) -> None:

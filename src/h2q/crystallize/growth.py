@@ -40,9 +40,9 @@ from h2q.geometry.rotation import rotation
 from h2q.sources import Source
 
 STAGE = "encode planes"
-# Columns committed and looked at in a large model: every column is searched one and a half times
-# instead of three times, for two percent more loss (docs/lab/LOG.md).
-LARGE_COMMIT, LARGE_LOOKAHEAD = 32, 16
+# Columns committed and looked at in a large model: every column is searched one and a third times
+# instead of three times, for three percent more loss (docs/lab/LOG.md).
+LARGE_COMMIT, LARGE_LOOKAHEAD = 48, 16
 
 
 @dataclass

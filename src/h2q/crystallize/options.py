@@ -83,7 +83,7 @@ class Options:
         """Texts for a model of that many parameters."""
         usual = Sizes(24, 1023, 4, 16, 512, 4096)
         if parameters >= LARGE:
-            usual = Sizes(32, 256, 4, 8, 256, 1024)
+            usual = Sizes(32, 256, 4, 8, 256, 512)
         return Sizes(
             self.calibration_streams or usual.calibration_streams,
             self.calibration_length or usual.calibration_length,

@@ -155,9 +155,8 @@ class Search:
         self.controller = SpectralStabilityController()
         grown = self.growth.grow(bits, self.controller)
         found = ranked(source, options.seed, self.judge, grown, options.groups)
-        factors = measured_factors(
-            found, self.judge, self.truth(0), self.texts.judged, self.listener
-        )
+        some = self.texts.judged[: (len(self.texts.judged) + 1) // 2]  # enough for an order
+        factors = measured_factors(found, self.judge, self.truth(0), some, self.listener)
         self.judge_of_planes = replace(self.judge, factors=factors)
         layers = range(self.judge.spec.num_hidden_layers)
         first = self.controller.priorities(layers)

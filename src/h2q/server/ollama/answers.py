@@ -120,9 +120,8 @@ class _Generated(Chunks):
         self._turns = turns
 
     def context(self, said: str) -> dict[str, Any]:
-        if self._turns is None:
-            return {}
-        return {"context": pack([*self._turns, Message("assistant", said)])}
+        packed = pack([*self._turns, Message("assistant", said)]) if self._turns else None
+        return {"context": packed} if packed else {}
 
 
 async def _answer(request: Request, given: Answered, ask: Ask, chunks: Chunks) -> Reply | None:

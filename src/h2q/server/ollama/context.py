@@ -15,14 +15,16 @@ from h2q.server.refusal import Refusal
 
 MARK = 4_827_217  # "H2Q" in another alphabet: token ids of other servers do not begin like this
 WIDTH = 6  # bytes in a number: below 2^53, so that JavaScript keeps it whole
-MAX_BYTES = 8 << 20
+MAX_BYTES = 2 << 20  # as numbers below the 8 MiB that Ollama's own client reads as one line
 Turns = list[tuple[str, str]]
 
 
 def pack(messages: Sequence[Message]) -> list[int]:
-    """Users' and assistants' turns as numbers."""
+    """Users' and assistants' turns as numbers; none of a conversation that is too long for it."""
     turns = [(message.role, message.content) for message in messages]
     data = msgspec.json.encode(turns)
+    if len(data) > MAX_BYTES:
+        return []
     numbers = [
         int.from_bytes(data[place : place + WIDTH], "little")
         for place in range(0, len(data), WIDTH)
