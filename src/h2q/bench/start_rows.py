@@ -174,7 +174,7 @@ def refinement_rows(starts: Starts) -> list[Row]:
         times.append(stage(told, "full quality"))
     size = sum(shard.stat().st_size for shard in starts.shards)
     value = statistics.median(times)
-    cost = starts.ask("streaming", 100)
+    cost = starts.ask("streaming", 200)  # refinement comes in during the first half
     starts.details["refinement"] = {"full": times, "timeline": told["timeline"], "cost": cost}
     name, to = "process start to full quality, cold", "GB of crystal a second"
     rows = [starts.row(name, times, value, "s", size / value / 1e9, to)]
