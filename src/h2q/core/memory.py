@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -57,7 +58,10 @@ def keep_freed_memory(keep: bool = True) -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the system what was kept, as far as it is whole pages. Where the library can."""
+    """Give the system what was kept, cycles of objects included, as far as it is whole pages. Where
+    the library can.
+    """
+    gc.collect()
     _ask("malloc_trim", (0,))
 
 

@@ -23,6 +23,7 @@ from h2q.core.architecture import (
     tensors,
 )
 from h2q.core.events import Progress, ProgressListener
+from h2q.core.memory import return_freed_memory
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.allocate import TOWERS
 from h2q.crystallize.budget import parameters
@@ -105,6 +106,8 @@ class Growth:
             journal.keep(index, growing.grown)
             grown.update(journal.kept(index) or growing.grown)  # where there is one, in its files
             journal.keep_streams(streams)
+            del growing, seen, answers, original, crystal, watched  # large
+            return_freed_memory()
         if not spec.tie_word_embeddings:
             head = journal.kept("head")
             if head is None:
