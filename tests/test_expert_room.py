@@ -52,8 +52,11 @@ def test_whatever_happens_the_budget_holds(seed: int) -> None:
     assert np.isfinite(room.worth).all()
 
 
-def test_what_is_used_most_stays_and_upper_planes_leave_first() -> None:
-    room = ExpertRoom(np.full((2, 8), 10), 60, alone=True)
+def full_room(alone: bool) -> ExpertRoom:
+    """Three experts, used ten, nine and eight times, filled it; the base of a fourth has
+    driven out the upper planes of the last.
+    """
+    room = ExpertRoom(np.full((2, 8), 10), 60, alone)
     for expert in range(3):
         room.note(np.array([expert]), np.array([10 - expert]))
         for level in (BASE, ABOVE):
@@ -62,6 +65,11 @@ def test_what_is_used_most_stays_and_upper_planes_leave_first() -> None:
     room.note(np.array([5]), np.array([1]))
     assert room.take(BASE, 5) == [(ABOVE, 2)]
     room.arrive(BASE, 5)
+    return room
+
+
+def test_what_is_used_most_stays_and_upper_planes_leave_first() -> None:
+    room = full_room(alone=True)
     assert room.take(ABOVE, 5, urgent=False) is None  # a quarter of one use is worth less than all
     check(room)
     assert room.take(ABOVE, 5) == [(ABOVE, 1)]
@@ -72,15 +80,7 @@ def test_what_is_used_most_stays_and_upper_planes_leave_first() -> None:
 
 
 def test_where_bases_cannot_answer_alone_experts_stay_whole() -> None:
-    room = ExpertRoom(np.full((2, 8), 10), 60, alone=False)
-    for expert in range(3):
-        room.note(np.array([expert]), np.array([10 - expert]))
-        for level in (BASE, ABOVE):
-            assert room.take(level, expert) == []
-            room.arrive(level, expert)
-    room.note(np.array([5]), np.array([1]))
-    assert room.take(BASE, 5) == [(ABOVE, 2)]
-    room.arrive(BASE, 5)
+    room = full_room(alone=False)
     assert room.take(ABOVE, 5) == [(BASE, 2)]  # its other half is gone: of no use
     room.arrive(ABOVE, 5)
     check(room)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from h2q.core.errors import KernelError, UsageError
 from h2q.engine import Sampler, SamplingOptions
-from h2q.engine.sampling import likelihood, log_softmax
+from h2q.engine.sampling import Distribution, log_softmax
 from h2q.engine.sampling.cuts import largest, min_p, top_p, typical
 from h2q.engine.sampling.penalties import Recent, penalized
 from h2q.engine.sampling.sampler import drawn
@@ -262,7 +262,7 @@ def test_log_softmax_sums_to_one() -> None:
 def test_likelihood_is_that_of_the_whole_distribution(size: int, seed: int, count: int) -> None:
     logits = scores_of(size, seed) + np.float32(50)
     logs = log_softmax(logits)
-    found = likelihood(logits, size // 2, count)
+    found = Distribution(logits, count).of(size // 2, count)
     assert found.logprob == pytest.approx(logs[size // 2], abs=1e-5)
     assert found.entropy == pytest.approx(-(np.exp(logs) * logs).sum(), abs=1e-4)
     order = np.argsort(-logits, kind="stable")[: min(count, size)]
@@ -276,6 +276,6 @@ def test_logits_that_are_no_numbers_are_an_error(bad: float) -> None:
     with pytest.raises(KernelError, match="finite"):
         Sampler().step(logits)
     with pytest.raises(KernelError, match="finite"):
-        likelihood(logits, 0)
-    forbidden = likelihood(np.array([0.0, -np.inf], np.float32), 0, 2)
+        Distribution(logits)
+    forbidden = Distribution(np.array([0.0, -np.inf], np.float32), 2).of(0, 2)
     assert forbidden.entropy == 0.0

@@ -4,7 +4,6 @@ from h2q.core.sampling_options import SamplingOptions
 from h2q.engine.sampling.likelihood import (
     Distribution,
     Likelihood,
-    likelihood,
     log_softmax,
 )
 from h2q.engine.sampling.sampler import Sampler
@@ -14,6 +13,5 @@ __all__ = [
     "Likelihood",
     "Sampler",
     "SamplingOptions",
-    "likelihood",
     "log_softmax",
 ]

@@ -49,13 +49,6 @@ class Distribution:
         return Likelihood(float(logits[token]) - whole, self._entropy, top)
 
 
-def likelihood(logits: FloatArray, token: int, count: int = 0) -> Likelihood:
-    """Of `token` and the `count` likeliest tokens: float32 (vocab_size,). Raises KernelError when
-    the logits are not numbers.
-    """
-    return Distribution(logits, count).of(token, count)
-
-
 def log_softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
     """Natural log-probabilities over the last axis, float64."""
     wide = logits.astype(np.float64)
