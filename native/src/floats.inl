@@ -63,24 +63,6 @@ H2Q_INLINE V exponential(V x) {
   return p * scale;
 }
 
-// Of a positive normal number.
-inline float logarithm(float x) {
-  int32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  float power = static_cast<float>((bits >> 23) - 126), share;
-  bits = (bits & 0x7fffff) | 0x3f000000;
-  std::memcpy(&share, &bits, sizeof share);
-  if (share < 0.707106781186547524f) power = power - 1.0f, share = share + share;
-  const float r = share - 1.0f, square = r * r;
-  float p = 7.0376836292e-2f;
-  for (float coefficient : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
-                            -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
-    p = p * r + coefficient;
-  p = (p * r) * square;
-  p = (p + power * -2.12194440e-4f) - 0.5f * square;
-  return (r + p) + power * 0.693359375f;
-}
-
 void rms_norm(const float* x, const float* weight, float eps, int width, float* out) {
   Floats sum{};
   int i = 0;
