@@ -23,13 +23,17 @@ WIDE = 4096
 BLOCK = 256  # columns at a time
 
 
-def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
-    """H + damping * mean(diag H) * I; the mean is at least tiny, so that silent inputs stay
-    definite.
+def strength(moments: Matrix, damping: float) -> float:
+    """What a damping is in absolute terms: relative to the mean of the diagonal, which is at least
+    tiny, so that silent inputs stay definite.
     """
-    mean = max(float(np.trace(moments)) / len(moments), 1e-12)
+    return damping * max(float(np.trace(moments)) / len(moments), 1e-12)
+
+
+def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
+    """H + damping * mean(diag H) * I."""
     out: npt.NDArray[Real] = moments.copy()
-    out[np.diag_indices(len(out))] += moments.dtype.type(damping * mean)
+    out[np.diag_indices(len(out))] += moments.dtype.type(strength(moments, damping))
     return out
 
 
