@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from h2q.crystallize import correction
-from h2q.crystallize.correction import Inputs
+from h2q.crystallize.correction import FEW, Inputs
 from h2q.crystallize.factor import NARROW
+from h2q.crystallize.moments import feedback
 
-TOKENS, WIDTH, RIDGE = 90, 24, 0.1
+TOKENS, WIDTH, RIDGE, DAMPING = 250, 24, 0.1, 0.6
 ROWS = (8, 24, 40)  # fewer than the width, as many, more
 
 
@@ -28,7 +29,7 @@ class Streams:
 
     def inputs(self, weights: np.ndarray) -> Inputs:
         """For one matrix; the streams stay."""
-        given = Inputs("in", self.crystal, self.ridge)
+        given = Inputs("in", self.crystal, self.ridge, DAMPING)
         if self.drift is None:
             given.original = self.original.copy()
         else:
@@ -53,7 +54,10 @@ def streams(rows: int, adds: bool) -> tuple[Streams, np.ndarray]:
     noise = 0.2 * draw.standard_normal((TOKENS, WIDTH))
     crystal = (0.9 * original + noise * uneven).astype(np.float32)
     weights = draw.standard_normal((rows, WIDTH)).astype(np.float32)
-    drift = draw.standard_normal((TOKENS, rows)).astype(np.float32) if adds else None
+    if not adds:
+        return Streams(original, crystal), weights
+    lost = crystal @ draw.standard_normal((WIDTH, rows))
+    drift = (lost + draw.standard_normal((TOKENS, rows))).astype(np.float32)
     return Streams(original, crystal, drift), weights
 
 
@@ -146,7 +150,8 @@ def test_fewer_tokens_than_columns(adds: bool) -> None:
     x = crystal.astype(float)
     missed = (original.astype(float) - x) @ weights.T + (0 if drift is None else drift)
     right = missed.T @ x / tokens
-    left = step @ x.T @ x / tokens + RIDGE * np.mean(x**2) * step
+    ridge = FEW * width / tokens  # more than RIDGE
+    left = step @ x.T @ x / tokens + ridge * np.mean(x**2) * step
     np.testing.assert_allclose(left, right, atol=2e-3 * np.abs(right).max())
 
 
@@ -157,6 +162,27 @@ def test_wide_matrices_are_judged_by_a_choice_of_tokens(monkeypatch: pytest.Monk
     monkeypatch.setattr(correction, "MOST_JUDGES", TOKENS // 2)
     chosen = correction.corrected(given.inputs(weights), [weights]).chosen
     np.testing.assert_array_equal(chosen, given.crystal[::2])
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("tokens", [TOKENS, WIDTH + 4])
+def test_one_factor_of_a_wide_input_serves_for_both(
+    tokens: int, adds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so few tokens that the ridge comes near the damping, it is the damping; else the
+    feedback has a factor of its own.
+    """
+    given, weights = streams(16, adds)
+    drift = None if given.drift is None else given.drift[:tokens]
+    given = Streams(given.original[:tokens], given.crystal[:tokens], drift)
+    near = FEW * WIDTH / tokens > DAMPING / 2
+    known = corrected(replace(given, ridge=DAMPING) if near else given, weights)
+    monkeypatch.setattr(correction, "WIDE", WIDTH - 1)
+    found = correction.corrected(given.inputs(weights), [weights.copy()])
+    np.testing.assert_allclose(found.weights[0], known, atol=1e-4)
+    assert list(found.shapes) == [DAMPING] * near
+    for damping, shape in found.shapes.items():
+        np.testing.assert_allclose(shape, feedback(found.moments, damping), atol=1e-5)
 
 
 def test_matrices_of_one_input_are_corrected_together() -> None:

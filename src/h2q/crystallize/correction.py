@@ -8,34 +8,41 @@ sum |y - W* x'|^2 + ridge |W* - W|^2, is
     W* = (mean y x'^T + ridge W) (H' + ridge)^-1,  H' = mean x' x'^T
        = W + W D (H' + ridge)^-1,  D = mean (x - x') x'^T, where r = 0
 
-W* is then rounded under H'. Related: GPTAQ (Li et al. 2025), Qronos (Zhang et al. 2025); both
-correct columns while they round, here it is one solve before it.
+The ridge is no less than FEW times the columns for each token: a few tokens say little of what the
+next ones bring. W* is then rounded under H'.
+
+Related: GPTAQ (Li et al. 2025), Qronos (Zhang et al. 2025); both correct columns while they round,
+here it is one solve before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from h2q.crystallize.factor import WIDE, solve, strength
-from h2q.crystallize.moments import FloatArray, second_moments
+from h2q.crystallize.factor import WIDE, solve, solve_turned, strength, turned_factor
+from h2q.crystallize.moments import FloatArray, feedback_of, second_moments
 
 MOST_JUDGES = 2048
 ROWS_AT_ONCE = 4096
+FEW = 0.6
 
 
 @dataclass
 class Inputs:
     """What matrices of one input read, in the rotated basis: float32 (T, width) of the crystal, and
     either of the `original` or, where one matrix reads it, what that should answer: `wanted`,
-    float32 (T, rows). `ridge` is relative to the mean of the moments' diagonal.
+    float32 (T, rows). Relative to the mean of the moments' diagonal are the least `ridge`, and the
+    `damping` under which the base plane will be shaped.
     """
 
     reads: str
     crystal: FloatArray
     ridge: float
+    damping: float
     original: FloatArray | None = None
     wanted: FloatArray | None = None
 
@@ -44,12 +51,14 @@ class Inputs:
 class Corrected:
     """What is left of inputs. weights: W* of every matrix; moments: H', float32 (width, width);
     chosen: tokens by which errors are judged where the input is so wide that its moments would
-    take longer, float32 (tokens, width), else None.
+    take longer, float32 (tokens, width), else None. shapes: the feedback of these moments, where it
+    came by the way, by damping.
     """
 
     weights: list[FloatArray]
     moments: FloatArray
     chosen: FloatArray | None
+    shapes: dict[float, FloatArray]
 
 
 def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
@@ -71,17 +80,39 @@ def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
     chosen = None
     if x.shape[1] > WIDE:
         chosen = np.ascontiguousarray(x[:: -(-len(x) // MOST_JUDGES)])
+    ridge, shapes = _ridge(inputs, x), dict[float, FloatArray]()
     if wanted is not None:
         (weights,) = matrices
         right = wanted.T @ x
         right /= np.float32(len(x))
         del x, wanted
-        right += np.float32(strength(moments, inputs.ridge)) * weights
-        weights[:] = solve(moments, inputs.ridge, right.T).T
+        right += np.float32(strength(moments, ridge)) * weights
+        weights[:], shapes = _solved(moments, ridge, right)
     elif moved is not None and moved.any():
-        gain = np.asarray(solve(moments, inputs.ridge, moved.T).T, np.float32)
+        gain, shapes = _solved(moments, ridge, moved)
         for weights in matrices:
             for begin in range(0, len(weights), ROWS_AT_ONCE):
                 rows = weights[begin : begin + ROWS_AT_ONCE]
                 rows += rows @ gain
-    return Corrected(list(matrices), moments, chosen)
+    kept = {damping: shape for damping, shape in shapes.items() if damping == inputs.damping}
+    return Corrected(list(matrices), moments, chosen, kept)
+
+
+def _ridge(inputs: Inputs, x: FloatArray) -> float:
+    """What is used. Of a wide input the damping, where that is not much more: then one factor
+    serves for both.
+    """
+    least = max(inputs.ridge, FEW * x.shape[1] / len(x))
+    shared = x.shape[1] > WIDE and inputs.damping / 2 <= least <= inputs.damping
+    return inputs.damping if shared else least
+
+
+def _solved(
+    moments: FloatArray, ridge: float, right: FloatArray
+) -> tuple[FloatArray, dict[float, FloatArray]]:
+    """right (moments + ridge)^-1, and of wide moments their feedback damped as much."""
+    if len(moments) > WIDE:
+        with suppress(np.linalg.LinAlgError):  # by rounding
+            lower = turned_factor(moments, ridge)
+            return solve_turned(lower, right.T).T, {ridge: feedback_of(lower)}
+    return solve(moments, ridge, right.T).T, {}

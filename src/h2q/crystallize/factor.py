@@ -86,6 +86,20 @@ def substituted(lower: Matrix, wanted: Matrix, block: int) -> Matrix:
     return out
 
 
+def turned_factor(moments: Matrix, damping: float) -> Matrix:
+    """Lower L of the damped moments with their last rows and columns first. Raises
+    numpy.linalg.LinAlgError when they are not positive definite.
+    """
+    found = damped(moments, damping)
+    turn_around(found)
+    return cholesky(found)
+
+
+def solve_turned(lower: Matrix, wanted: Matrix) -> Matrix:
+    """X of (damped moments) X = wanted, both (n, m), by their turned factor."""
+    return substituted(lower, wanted[::-1], BLOCK)[::-1]
+
+
 def turn_around(matrix: Matrix) -> None:
     """Last rows first and last columns first, in place."""
     count = len(matrix)

@@ -176,7 +176,10 @@ class GrowingLayer(PlaneWeights):
         first = self.table[names[0]]
         adds = first.adds
         turn = rotation(self.seed, x.shape[1])
-        inputs = Inputs(first.reads, kernels.rotate(np.ascontiguousarray(x), turn), self.ridge)
+        damping = self.plans[parts(first)[0].name].damping[0]
+        crystal = kernels.rotate(np.ascontiguousarray(x), turn)
+        inputs = Inputs(first.reads, crystal, self.ridge, damping)
+        del crystal  # large
         if adds:  # one matrix, which makes good what the stream lacks
             self.drift += self.heard.answers.pop(names[0])
             inputs.wanted = self.drift
@@ -185,18 +188,17 @@ class GrowingLayer(PlaneWeights):
         matrices = [read_rotated(self.source, name, self.seed) for name in names]
         wanted = corrected(inputs, matrices)
         del matrices, inputs  # large
-        shapes: dict[float, FloatArray] = {}
         stacks: dict[str, tuple[Plane, ...]] = {}
         for name in names:
             weights = wanted.weights.pop(0)
             for part in parts(self.table[name]):
                 rows = weights[part.rows]
-                matrix = Matrix(part.name, rows, wanted.moments, shapes, wanted.chosen)
+                matrix = Matrix(part.name, rows, wanted.moments, wanted.shapes, wanted.chosen)
                 self.grown[part.name] = grow_part(
                     matrix, self.plans[part.name], self._report(part.name)
                 )
                 stacks[part.name] = self.grown[part.name].planes
-        del wanted, shapes, weights, matrix, rows  # large
+        del wanted, weights, matrix, rows  # large
         projection = PlaneProjection(stacks, turn)
         if not adds:
             return projection, None
