@@ -44,7 +44,7 @@ def test_words_that_overflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "factor", "what"),
     [
-        ("layers.0", 1e9, "activations"),
+        ("layers.1", 1e12, "activations"),
         ("proj", 1e20, "activations"),
         ("norm", 1e18, "derivatives"),
         ("embed", 1e20, "derivatives"),
