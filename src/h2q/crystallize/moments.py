@@ -19,6 +19,10 @@ Moments = npt.NDArray[np.floating]
 TokenArray = npt.NDArray[np.int64]
 
 
+NOT_FINITE = "The original model's activations are not finite."
+OVERFLOWS = "The checkpoint is damaged, or its numbers overflow float32."
+
+
 def second_moments(x: FloatArray, reads: str) -> FloatArray:
     """Mean of x x^T over float32 (T, width) inputs: float32 (width, width). Raises QualityError,
     with the input's name, when it is not finite.
@@ -27,11 +31,7 @@ def second_moments(x: FloatArray, reads: str) -> FloatArray:
         moments: FloatArray = x.T @ x
     moments /= np.float32(len(x))
     if not np.isfinite(moments).all():
-        raise QualityError(
-            "The original model's activations are not finite.",
-            where=reads,
-            fix="The checkpoint is damaged, or its numbers overflow float32.",
-        )
+        raise QualityError(NOT_FINITE, where=reads, fix=OVERFLOWS)
     return moments
 
 
