@@ -31,6 +31,7 @@ from h2q.crystallize.moments import (
     second_moments,
     shaping_gain,
 )
+from h2q.crystallize.row_costs import row_costs
 from h2q.engine.block import entering, leaving, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.geometry.rotation import rotation
@@ -70,7 +71,7 @@ class Sensitivity:
 
     def weighed(self, name: str, weights: FloatArray) -> None:
         """Note a matrix, float32 (rows, cols)."""
-        self.norms[name] = np.einsum("ij,ij->i", weights, weights, dtype=np.float64)
+        self.norms[name] = row_costs(weights, None)
 
     def heard(self, name: str, grad: FloatArray, tokens: int) -> None:
         """Note the derivative at a matrix's output, float32 (T, rows), zero for others of `tokens`

@@ -4,6 +4,7 @@ floats, fp8 with scales, matrices that are parts of others.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ class StoredWeights:
         if entry.dtype in TABLES:
             wide = widen(stored, entry.dtype)
         elif entry.dtype == "BF16":
-            wide = (stored.astype(np.uint32) << 16).view(np.float32)
+            halves = np.zeros((stored.size, 2), np.uint16)
+            halves[:, 1 if sys.byteorder == "little" else 0] = stored
+            wide = halves.view(np.float32)
         else:
             wide = stored.astype(np.float32)
         if found := fault(wide):
