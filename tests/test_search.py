@@ -8,17 +8,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from h2q.core.architecture import coded
+from h2q.core.architecture import EMBEDDING, coded, parts, tensors
 from h2q.core.errors import QualityError
 from h2q.core.specs import ModelSpec
 from h2q.crystal import crystal_bytes, open_crystal
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.allocate import TOWERS
+from h2q.crystallize.balance import BalancedSource
 from h2q.crystallize.budget import beside_bytes, budget_bytes, parameters
 from h2q.crystallize.candidate import Candidate
+from h2q.crystallize.export import CrystalWeights
 from h2q.crystallize.search import Search
 from h2q.sources import Source
 from small_llamas import BRIEF, UNTIED, small_llama
@@ -121,6 +124,20 @@ def test_the_smallest_crystal_there_is(source: Source, tmp_path: Path) -> None:
     assert all(row["bits"] == [1] for row in certificate["layers"])
 
 
+def check_errors(source: Source, target: Path, certificate: dict) -> None:  # type: ignore[type-arg]
+    """The stated errors of the embedding, whose target is the tensor, are those of the planes that
+    were kept.
+    """
+    embedding = next(tensor for tensor in tensors(source.spec) if tensor.name == EMBEDDING)
+    whole = np.asarray(BalancedSource(source).tensor(EMBEDDING), np.float64)
+    rows = CrystalWeights(open_crystal(target)).rows(embedding)(np.arange(len(whole)))
+    errors = {row["tensor"]: row["mse"] for row in certificate["layers"]}
+    for part in parts(embedding):
+        error = np.square(rows[part.rows] - whole[part.rows]).sum()
+        power = np.square(whole[part.rows]).sum()
+        assert errors[part.name] == pytest.approx(error / power, rel=1e-4)
+
+
 def test_a_quality_is_held_by_the_certificate(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +160,7 @@ def test_a_quality_is_held_by_the_certificate(
         attempts = certificate["plan"]["attempts"]
         assert attempts[-1]["held"] or any(attempt["held"] for attempt in attempts)
         sizes.append(size)
+        check_errors(source, tmp_path / f"{quality}.crystal", certificate)
     assert sizes[0] < sizes[1] < 4 * parameters(source.spec) / 5
     assert max(trims) > 0.02 * sizes[0]
 
