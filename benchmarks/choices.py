@@ -24,7 +24,7 @@ from h2q.core.architecture import EMBEDDING, coded
 from h2q.core.events import silent
 from h2q.crystallize import Options, SpectralStabilityController, compare
 from h2q.crystallize.allocate import Judge, plan_for_bytes
-from h2q.crystallize.candidate import Candidate, measured_factors, ranked
+from h2q.crystallize.candidate import Candidate, measured_factors
 from h2q.crystallize.growth import Growth
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.sampling import TokenArray, cut_text
@@ -46,17 +46,18 @@ def uniform(source: Source) -> Bits:
 
 
 class Bench:
-    """Grows plans of one source and measures them on the same texts."""
+    """Grows plans of one source and measures them on the same texts. Planes and norms come from the
+    balanced source of `start`, the original is as it was found.
+    """
 
-    def __init__(self, source: Source, start: CommonStart, held_out: TokenArray) -> None:
-        self.source, self.original = source, load_original(source)
+    def __init__(self, start: CommonStart, held_out: TokenArray) -> None:
+        self.start, self.original = start, load_original(start.original)
         self.texts = {"held-out books": held_out, "sampled text": start.texts.measured}
 
     def measure(self, growth: Growth, judge: Judge, bits: Bits) -> Candidate:
         """Grow a plan; the controller that watched is kept."""
-        options, self.controller = growth.options, SpectralStabilityController()
-        grown = growth.grow(bits, self.controller)
-        return ranked(self.source, options.seed, judge, grown, options.groups)
+        self.controller = SpectralStabilityController()
+        return self.start.ranked(judge, growth.grow(bits, self.controller))
 
     def result(self, name: str, found: Candidate) -> dict[str, Any]:
         """Bytes, plan, and results by text."""
@@ -80,14 +81,14 @@ class Bench:
         """Prefixes of one growth by shares of its refinements, ranked with priorities and without;
         the same where the controller found no unstable layer.
         """
-        options, controller = growth.options, self.controller
-        priorities = controller.priorities(range(self.source.spec.num_hidden_layers))
-        truth = Remembered(self.source, growth.watched[0], growth.hidden[0])
+        source, controller = self.start.source, self.controller
+        priorities = controller.priorities(range(source.spec.num_hidden_layers))
+        truth = Remembered(source, growth.watched[0], growth.hidden[0])
         factors = measured_factors(found, judge, truth, growth.watched[0], silent)
         better = replace(judge, factors=factors)
         out: dict[str, Any] = {"growth": controller.to_json(), "priorities": priorities}
         for name, first in (("without", None), ("with", priorities)):
-            whole = ranked(self.source, options.seed, better, found.grown, options.groups, first)
+            whole = self.start.ranked(better, found.grown, first)
             base, full = whole.sizes[0], whole.sizes[-1]
             for share in SHARES:
                 most, count = base + share * (full - base), len(whole.steps)
@@ -106,7 +107,7 @@ def measured(folder: Path) -> dict[str, Any]:
     tokenizer = Tokenizer.from_json(source.tokenizer_json())
     ids = tokenizer.encode(read_text(VALID)[: 16 * TOKENS], special=False)
     start = CommonStart(source, folder)
-    bench = Bench(source, start, cut_text(ids, source.spec, LENGTH, TOKENS))
+    bench = Bench(start, cut_text(ids, source.spec, LENGTH, TOKENS))
     judge, growth, out = start.judge(), start.growth(), {}
     budget = plan_bytes(source.spec, uniform(source))
     out["uniform"] = bench.result("uniform", bench.measure(growth, judge, uniform(source)))

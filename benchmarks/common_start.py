@@ -4,6 +4,7 @@ once and kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.allocate import Judge
 from h2q.crystallize.balance import BalancedSource
 from h2q.crystallize.budget import parameters
+from h2q.crystallize.candidate import Candidate, ranked
+from h2q.crystallize.growing import Grown
 from h2q.crystallize.growth import Growth
 from h2q.crystallize.journal import Journal, journal_key
 from h2q.crystallize.keeping import keep_sensitivity, keep_texts, kept_sensitivity, kept_texts
@@ -72,6 +75,16 @@ class CommonStart:
             self.sensitivity.head_moments,
             [texts.judged, texts.measured],
         )
+
+    def ranked(
+        self,
+        judge: Judge,
+        grown: Mapping[str, Grown],
+        priorities: Mapping[int, float] | None = None,
+    ) -> Candidate:
+        """What was grown, in the order of its planes, of the source it was grown from."""
+        shards = self.options.shards(parameters(self.source.spec))
+        return ranked(self.source, self.options.seed, judge, grown, shards, priorities)
 
     def search(self, options: Options) -> Search:
         """The closed loop towards the target of `options`, in memory."""

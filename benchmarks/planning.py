@@ -32,7 +32,6 @@ from h2q.core.architecture import coded
 from h2q.core.specs import ModelSpec
 from h2q.crystallize import SpectralStabilityController
 from h2q.crystallize.allocate import TOWERS, Judge, foretold_loss, stack_bytes
-from h2q.crystallize.candidate import ranked
 from h2q.crystallize.growth import Growth
 from h2q.crystallize.journal import code_fingerprint
 from h2q.crystallize.remembered import Remembered
@@ -86,9 +85,9 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 
 def outcome(start: CommonStart, growth: Growth, judge: Judge, bits: Bits) -> Outcome:
     """Grow a plan and measure it."""
-    spec, options = start.source.spec, start.options
+    spec = start.source.spec
     grown = growth.grow(bits, SpectralStabilityController())
-    whole = ranked(start.source, options.seed, judge, grown, options.groups)
+    whole = start.ranked(judge, grown)
     truth = Remembered(start.source, start.texts.judged, growth.hidden[0])
     return Outcome(
         bytes=plan_bytes(spec, bits),

@@ -30,7 +30,7 @@ from h2q.core.events import silent
 from h2q.crystallize import Options, SpectralStabilityController
 from h2q.crystallize.allocate import Judge
 from h2q.crystallize.balance import FloatArray
-from h2q.crystallize.candidate import Candidate, measured_factors, ranked
+from h2q.crystallize.candidate import Candidate, measured_factors
 from h2q.crystallize.evaluate import compare
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.sampling import TokenArray, cut_text
@@ -86,8 +86,7 @@ def compared(source: Source, folder: Path, books: TokenArray) -> dict[str, Any]:
     start = CommonStart(source, folder, OPTIONS)
     growth, judge, seen = start.growth(), start.judge(), SpectralStabilityController()
     grown = growth.grow({part.name: BITS for part in coded(source.spec)}, seen)
-    options, original = growth.options, load_original(source)
-    found = ranked(start.source, options.seed, judge, grown, options.groups)
+    original, found = load_original(source), start.ranked(judge, grown)
     truth = Remembered(start.source, growth.watched[0], growth.hidden[0])
     factors = measured_factors(found, judge, truth, growth.watched[0], silent)
     better: Judge = replace(judge, factors=factors)
@@ -96,7 +95,7 @@ def compared(source: Source, folder: Path, books: TokenArray) -> dict[str, Any]:
     known: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for name, controller in (("without", None), ("with", seen), ("strict", strict(seen))):
         first = controller.priorities(layers) if controller else None
-        whole = ranked(start.source, options.seed, better, grown, options.groups, first)
+        whole = start.ranked(better, grown, first)
         order = tuple((step.key, step.level) for step in whole.steps)
         if order not in known:
             known[order] = [measured(original, cut(whole, share), books) for share in SHARES]

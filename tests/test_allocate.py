@@ -146,6 +146,10 @@ def test_measured_ladders_follow_the_costs(judge: Judge) -> None:
             assert step.value == pytest.approx(gain, rel=1e-6)
     ranked = DiscreteDecisionEngine(ladders).rank()
     assert len(ranked) == sum(height - 1 for height in heights.values())
+    first = DiscreteDecisionEngine(plane_ladders(judge, grown, {3: 1e6})).rank()
+    in_layer = [str(step.key).startswith("model.layers.3.") for step in first]
+    assert in_layer == sorted(in_layer, reverse=True)  # what is unstable is refined first
+    assert 0 < sum(in_layer) < len(first) == len(ranked)
 
 
 @given(

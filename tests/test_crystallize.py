@@ -116,9 +116,21 @@ def test_the_shaping_gain_foretells_what_feedback_leaves() -> None:
         {"bits": 0.1},
         {"size": 0},
         {"memory": float("inf")},
+        {"ratio": "16"},
+        {"bits": True},
+        {"seed": 1.5},
+        {"seed": "x"},
+        {"calibration": 7},
+        {"calibration_streams": -1},
+        {"measured_streams": 0},
+        {"measured_length": 1},
+        {"groups": 0},
+        {"attempts": 0},
+        {"base_damping": -1.0},
+        {"ridge": float("nan")},
     ],
 )
-def test_senseless_options_are_refused(options: dict[str, float]) -> None:
+def test_senseless_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         Options(**options)  # type: ignore[arg-type]
 

@@ -72,21 +72,52 @@ def test_the_public_name() -> None:
     assert h2q.SpectralStabilityController is SpectralStabilityController
 
 
-def test_exponents_of_linear_maps_are_the_logs_of_their_gains() -> None:
-    """The error is stretched by a known gain in every layer, the state keeps its norm."""
-    gains = [1.5, 0.5, 3.0, 1.0]
+def through_maps(gains: list[float], error: float) -> SpectralStabilityController:
+    """An error of that relative size is stretched by a known gain in every layer, the state keeps
+    its norm.
+    """
     controller = SpectralStabilityController()
     rng = np.random.default_rng(0)
-    state = rng.standard_normal((40, 16)).astype(np.float32)
-    error = 0.01 * rng.standard_normal((40, 16)).astype(np.float32)
-    controller.observe(EMBEDDING, state, state + error)
-    for layer, gain in enumerate(gains):
+    state = rng.standard_normal((40, 16))
+    wrong = rng.standard_normal((40, 16))
+    wrong *= error * np.linalg.norm(state) / np.linalg.norm(wrong)
+    for layer, gain in enumerate([1.0, *gains], EMBEDDING):
         turn, _ = np.linalg.qr(rng.standard_normal((16, 16)))
-        state = (state @ turn).astype(np.float32)
-        error = (gain * error @ turn).astype(np.float32)
-        controller.observe(layer, state, state + error)
-    found = controller.depth_growth()
-    assert list(found.values()) == pytest.approx(list(np.log(gains)), abs=1e-3)
+        state, wrong = state @ turn, gain * wrong @ turn
+        controller.observe(layer, state.astype(np.float32), (state + wrong).astype(np.float32))
+    return controller
+
+
+@pytest.mark.parametrize(
+    ("gains", "error"),
+    [([1.5, 0.5, 3.0, 1.0], 0.01), ([4.0] * 6, 1e-4), ([0.25] * 6, 0.5), ([9.0, 0.1] * 3, 1e-3)],
+    ids=["mixed", "ever growing", "ever shrinking", "to and fro"],
+)
+def test_exponents_of_linear_maps_are_the_logs_of_their_gains(
+    gains: list[float], error: float
+) -> None:
+    found = through_maps(gains, error).depth_growth()
+    assert list(found.values()) == pytest.approx(list(np.log(gains)), abs=5e-3)
+
+
+@pytest.mark.parametrize("layer", [1, 4, 11])
+def test_one_layer_that_grows_among_others_that_grow_less_is_found(layer: int) -> None:
+    """However small the error is that reaches it."""
+    gains = [1.4] * 12
+    gains[layer] = 8.0
+    controller = through_maps(gains, 1e-3)
+    assert controller.unstable() == [layer]
+    first = controller.priorities(range(12))
+    assert {other for other, value in first.items() if value > 1} == {layer}
+
+
+def test_an_embedding_without_error_hardly_speaks_against_the_first_layer() -> None:
+    """Which brings the error that others hand on: it counts as doubled, no more."""
+    controller = through_maps([60.0, 1.0, 1.1, 0.9, 1.0], 1e-3)
+    assert controller.depth_growth()[0] == pytest.approx(np.log(60), abs=5e-3)
+    first = controller.priorities(range(5))
+    assert 1 < first[0] < 2
+    assert {first[layer] for layer in range(1, 5)} == {1.0}
 
 
 def test_growth_over_tokens_is_the_slope_of_the_log_error() -> None:
@@ -136,7 +167,7 @@ def test_healthy_layers_are_not_flagged(
         assert len(entry["depth"]) == len(entry["relative_error"]) == 6
         assert all(0 < value < 1 for value in entry["relative_error"])
         assert math.isfinite(entry["tokens"])
-        assert entry["bound"] > max(entry["depth"])
+        assert entry["bound"] > max(entry["depth"][1:])  # of what came with the embedding
     assert measure_growth(original, original, tokens).unstable() == []
 
 

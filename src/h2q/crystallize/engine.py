@@ -14,7 +14,7 @@ import numpy as np
 
 from h2q import kernels
 from h2q.core.architecture import parts, tensors
-from h2q.core.errors import ResourceError
+from h2q.core.errors import ResourceError, UsageError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.memory import keep_freed_memory, peak_rss_bytes, return_freed_memory
 from h2q.crystal import Crystal, CrystalWriter, crystal_bytes, open_crystal
@@ -38,7 +38,7 @@ from h2q.crystallize.sensitivity import measure_sensitivity
 from h2q.crystallize.texts import Texts, fits_memory, gather_texts
 from h2q.engine import load_crystal
 from h2q.geometry.rotation import rotation
-from h2q.sources import Source
+from h2q.sources import Source, open_source
 from h2q.sources.fingerprint import fingerprint
 from h2q.sources.precision import precision
 
@@ -46,8 +46,10 @@ Certificate = dict[str, Any]
 
 
 class ModelCrystallizationEngine:
-    """Grows a crystal from a source under Options. `origin`: what is known of where the source came
-    from, for the certificate.
+    """Grows a crystal from a source under Options. The source may be named instead, as open_source
+    takes it: a folder, a .gguf file, `hf:org/name`, `ollama:name`. `origin`: what is known of where
+    the source came from, for the certificate. Raises UsageError for options that are none, and
+    what open_source raises.
 
     `grow` raises SourceError on a damaged source, TextError when the tokenizer does not fit,
     QualityError when the target cannot be held, ResourceError when the disk is full or memory runs
@@ -56,23 +58,30 @@ class ModelCrystallizationEngine:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | str | Path,
         options: Options | None = None,
         origin: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(options, Options | None):
+            raise UsageError(
+                f"options must be h2q.crystallize.Options, not {type(options).__name__}.",
+                fix="Write Options(ratio=16), say.",
+            )
+        if isinstance(source, str | Path):
+            source = open_source(source)
         self.origin = dict(origin or {})
         self.original, self.source = source, BalancedSource(source)
         self.options = options or Options()
         self.seconds: dict[str, float] = {}
 
     def grow(
-        self, target: Path, overwrite: bool = False, progress: ProgressListener = silent
+        self, target: str | Path, overwrite: bool = False, progress: ProgressListener = silent
     ) -> Certificate:
-        """Write the crystal to `target` and return its certificate, as it stands in
+        """Write the crystal to the folder `target` and return its certificate, as it stands in
         certificate.json. What an earlier call towards `target` had finished is taken over.
         """
         try:
-            return self._grow(target, overwrite, progress)
+            return self._grow(Path(target), overwrite, progress)
         except MemoryError as error:
             raise ResourceError(
                 "The machine has too little free memory to grow this crystal.",

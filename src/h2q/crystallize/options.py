@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from reprlib import repr as brief
 
 from h2q.core.errors import UsageError
 
 MAX_SEED = (1 << 31) - 1
 LARGE = 100_000_000  # parameters; from here on, text costs minutes
 DEFAULT_QUALITY = 0.9
+MAX_COUNT, MAX_STRENGTH = 1 << 20, 1e6
 TARGETS = ("quality", "ratio", "bits", "size", "memory")
+SIZES = (
+    "calibration_streams",
+    "calibration_length",
+    "judged_streams",
+    "measured_streams",
+    "measured_length",
+    "groups",
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,18 @@ class Options:
         self._number("bits", 0.5, 32.0)
         self._number("size", 0, math.inf)
         self._number("memory", 0, math.inf)
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UsageError(f"seed must be from 0 to {MAX_SEED:,}, not {self.seed!r}.")
+        for name in ("base_damping", "refine_damping", "embedding_identity", "ridge"):
+            self._number(name, 0, MAX_STRENGTH)
+        self._count("seed", 0, MAX_SEED)
+        self._count("attempts", 1, MAX_COUNT)
+        for name in SIZES:
+            if getattr(self, name) is not None:
+                self._count(name, 2 if name.endswith("length") else 1, MAX_COUNT)
+        if not isinstance(self.calibration, str | None):
+            raise UsageError(
+                f"calibration must be a text, not {brief(self.calibration)}.",
+                fix="Read the file first.",
+            )
 
     @property
     def wanted_quality(self) -> float | None:
@@ -101,6 +121,14 @@ class Options:
         value = getattr(self, name)
         if value is None:
             return
-        if not math.isfinite(value) or not above < value <= most:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not math.isfinite(value) or not above < value <= most:
             limit = "" if most == math.inf else f" and at most {most:g}"
-            raise UsageError(f"{name} must be above {above:g}{limit}, not {value!r}.")
+            raise UsageError(f"{name} must be above {above:g}{limit}, not {brief(value)}.")
+
+    def _count(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise UsageError(
+                f"{name} must be a whole number from {least} to {most:,}, not {brief(value)}."
+            )

@@ -7,8 +7,9 @@ the finite-time growth exponent over depth. A layer is unstable when its exponen
 the median of all layers plus some deviations. Over tokens the exponent is the slope of the log
 relative error with the position in a row. Sums only are kept: a few numbers per layer.
 
-An error that comes into being has no exponent. So errors below a share of the median over depth
-count as that share, in both places of the ratio.
+An error that comes into being has not grown: an embedding with many bits leaves hardly any, and the
+first layer brings its own. So where layers are judged, an error of the embedding below a share of
+the median over depth counts as that share.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TokenArray = npt.NDArray[np.int64]
 
 EMBEDDING = -1  # the depth of what enters the first layer
 FLOOR = 1e-5  # relative errors below are float32's own
-BORN = 0.5  # of the median relative error over depth: what smaller errors count as
+BORN = 0.5  # of the median relative error over depth: what a smaller one of the embedding counts as
 NORMAL = 1.4826  # standard deviations per median absolute deviation of a normal distribution
 MARGIN = math.log(1.5)  # an error that grows this much beyond the median is no outlier yet
 MOST_PRIORITY = 16.0
@@ -133,10 +134,20 @@ class SpectralStabilityController:
 
     def depth_growth(self) -> dict[int, float]:
         """Exponent of each observed layer whose predecessor was observed too, nats."""
+        return self._exponents(FLOOR)
+
+    def _judged(self) -> dict[int, float]:
+        """What layers are judged by: the exponents, the first layer's from no less than BORN."""
+        errors = [depth.relative for depth in self._depths.values()]
+        return self._exponents(max(FLOOR, BORN * float(np.median(errors or [0.0]))))
+
+    def _exponents(self, first: float) -> dict[int, float]:
+        """Norms below FLOOR count as FLOOR, both norms of the first layer below `first` as that."""
         relative = {layer: depth.relative for layer, depth in self._depths.items()}
-        floor = max(FLOOR, BORN * float(np.median(list(relative.values()) or [0.0])))
         return {
-            layer: growth_exponent(relative[layer - 1], relative[layer], floor)
+            layer: growth_exponent(
+                relative[layer - 1], relative[layer], FLOOR if layer - 1 != EMBEDDING else first
+            )
             for layer in self.layers
             if layer - 1 in relative
         }
@@ -152,7 +163,7 @@ class SpectralStabilityController:
 
     def bound(self) -> float | None:
         """The exponent beyond which a layer is unstable, nats; None when nothing was observed."""
-        growth = list(self.depth_growth().values())
+        growth = list(self._judged().values())
         if not growth:
             return self.absolute
         middle = float(np.median(growth))
@@ -165,7 +176,7 @@ class SpectralStabilityController:
         bound = self.bound()
         if bound is None:
             return []
-        over = {layer: g for layer, g in self.depth_growth().items() if g > bound}
+        over = {layer: g for layer, g in self._judged().items() if g > bound}
         return sorted(over, key=lambda layer: (-over[layer], layer))
 
     def priorities(self, layers: Iterable[int]) -> dict[int, float]:
@@ -173,7 +184,7 @@ class SpectralStabilityController:
         others exp(2 (exponent - bound)), at most MOST_PRIORITY. Twice, because the KL divergence
         goes with the square of a small error.
         """
-        bound, growth = self.bound(), self.depth_growth()
+        bound, growth = self.bound(), self._judged()
         if bound is None:
             return dict.fromkeys(layers, 1.0)
         cap = math.log(MOST_PRIORITY)

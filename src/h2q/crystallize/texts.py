@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from h2q.core.architecture import coded
-from h2q.core.errors import TextError
+from h2q.core.errors import KernelError, QualityError, TextError
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.memory import free_bytes
 from h2q.core.specs import ModelSpec
 from h2q.crystallize.budget import parameters
 from h2q.crystallize.growing import read_rotated
-from h2q.crystallize.moments import TokenArray
+from h2q.crystallize.moments import OVERFLOWS, TokenArray
 from h2q.crystallize.options import LARGE, Options, Sizes
 from h2q.crystallize.sampling import Wish, cut_text, sample_texts
 from h2q.crystallize.towers import Matrix, add_plane
@@ -32,6 +32,8 @@ CALIBRATION_SEED, MEASURE_SEED = 1_000, 3_000
 TEMPERATURES = (1.0, 0.8, 1.0)  # of calibration texts, in turn
 MARGIN = 1.3  # memory that running the original takes, relative to its weights in float32
 ROUNDED_BYTES = 2  # a weight, that running it in seven bits takes, keys and values included
+LETTERS = 8  # of a token, as a first guess
+CUT = 64  # last tokens of what was read, that the text behind it might change
 OWN_TEXT, SAMPLED = "a given text", "text sampled from the original"
 ROUNDED = "text sampled from the original rounded to seven bits"
 DRAFTED = "text sampled from a two-bit draft: the original does not fit into memory"
@@ -62,7 +64,8 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
     own, streams = options.calibration, sizes.calibration_streams
     if own is not None:
         streams = 0
-        ids = tokenizer.encode(own, special=False)
+        limit = sizes.calibration_streams * sizes.calibration_length
+        ids = begin_of(tokenizer, own, limit)
         if len(ids) < 2:
             raise TextError("The calibration text is too short.", fix="Bring a longer one.")
     heat = [TEMPERATURES[i % len(TEMPERATURES)] for i in range(streams)]
@@ -74,9 +77,20 @@ def gather_texts(source: Source, options: Options, listener: ProgressListener) -
     sampled, measured = _sampled(model, planning, measuring, sizes, listener)
     calibration, judged = sampled[:streams], sampled[streams:]
     if own is not None:
-        limit = sizes.calibration_streams * sizes.calibration_length
         calibration = cut_text(ids, source.spec, sizes.calibration_length, limit)
     return Texts(calibration, judged, measured, spoken if own is None else OWN_TEXT, spoken)
+
+
+def begin_of(tokenizer: Tokenizer, text: str, count: int) -> list[int]:
+    """Ids of the first `count` tokens at most. No more is read than that takes: all ids of a book
+    shelf would fill the memory.
+    """
+    size = LETTERS * (count + CUT)
+    while True:
+        ids = tokenizer.encode(text[:size], special=False)
+        if size >= len(text) or len(ids) >= count + CUT:
+            return ids[:count]
+        size *= 2
 
 
 def _sampled(
@@ -87,6 +101,22 @@ def _sampled(
     def report(stage: str) -> Callable[[float], None]:
         return lambda share: listener(Progress(stage, share, 1))
 
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # the sampler will say so
+            return _run(model, planning, measuring, sizes, report)
+    except KernelError as error:
+        raise QualityError(
+            "The original model's own words are not finite numbers.", where="logits", fix=OVERFLOWS
+        ) from error
+
+
+def _run(
+    model: Model,
+    planning: Wish,
+    measuring: Wish,
+    sizes: Sizes,
+    report: Callable[[str], Callable[[float], None]],
+) -> list[TokenArray]:
     runs = [(sizes.calibration_length, planning), (sizes.measured_length, measuring)]
     if sizes.calibration_length == sizes.measured_length:
         return sample_texts(
