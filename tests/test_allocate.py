@@ -131,7 +131,7 @@ def test_measured_ladders_follow_the_costs(judge: Judge) -> None:
         tower = (2, 1, 1)[: 1 + index % 3]
         rows = part.shape[0]
         costs = np.sort(draw.random((len(tower) + 1, rows)), axis=0)[::-1]
-        grown[part.name] = Grown(tuple(random_stack(draw, tower, rows, 16)), costs, 0.1)
+        grown[part.name] = Grown(tuple(random_stack(draw, tower, rows, 16)), costs, (0.1,))
         heights[part.name] = len(tower)
     ladders = plane_ladders(judge, grown)
     assert {step.key for ladder in ladders for step in ladder} == {

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,35 @@ from h2q import kernels
 from h2q.core.errors import CrystalError
 from h2q.core.events import silent
 from h2q.crystal import Crystal, open_crystal
-from h2q.crystallize import compare, sample_text
+from h2q.crystallize import ModelCrystallizationEngine, compare, sample_text
 from h2q.crystallize.certificate import tensor_spectra, text_entry, tokens_sha256
-from h2q.crystallize.evaluate import log_probabilities
+from h2q.crystallize.evaluate import Comparison, log_probabilities
 from h2q.crystallize.recheck import HEADLINE, Recheck, judge, recheck
 from h2q.crystallize.texts import DRAFTED, MEASURE_SEED, ROUNDED, speaker
 from h2q.engine import load_crystal, load_original
 from h2q.geometry.rotation import rotate, rotation
 from h2q.sources import Source, open_source
+from small_llamas import BRIEF, small_llama
 from test_commands import document, h2q
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return small_llama(tmp_path_factory.mktemp("llamas") / "small")
+
+
+@pytest.fixture(scope="module")
+def small_path(small: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A crystal of it that is measured again in a moment."""
+    target = tmp_path_factory.mktemp("crystals") / "small.crystal"
+    ModelCrystallizationEngine(small, replace(BRIEF, ratio=10.0)).grow(target)
+    return target
+
+
+@pytest.fixture
+def said(small_path: Path) -> dict[str, Any]:
+    """Its certificate."""
+    return dict(json.loads((small_path / "certificate.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +125,14 @@ def test_divergences_of_single_tokens(seed_crystal: Crystal, seed_source: Source
     assert found.quality_error == pytest.approx(error, rel=1e-3)
 
 
+def test_a_hopeless_crystal_has_figures_too() -> None:
+    """A loss whose perplexity is beyond all numbers."""
+    found = Comparison(4, 1.0, 5e3, 4e3, 5e3, 5e3, 0.0, 1.0).to_json()
+    assert found["quality"] == 0
+    assert found["perplexity_crystal"] > 1e300
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
 def test_a_true_certificate_is_confirmed(measured: Recheck, stated: dict[str, Any]) -> None:
     assert measured.same_text is True
     assert measured.wrong == []
@@ -114,19 +143,19 @@ def test_a_true_certificate_is_confirmed(measured: Recheck, stated: dict[str, An
 
 @pytest.mark.parametrize("spoken", [DRAFTED, ROUNDED])
 def test_a_text_is_sampled_from_what_the_certificate_says(
-    spoken: str, seed_path: Path, stated: dict[str, Any], seed_source: Source
+    spoken: str, small_path: Path, said: dict[str, Any], small: Source
 ) -> None:
-    crystal = open_crystal(seed_path)
-    spoke = speaker(seed_source, spoken, crystal.rotation_seed, silent)
+    crystal = open_crystal(small_path)
+    spoke = speaker(small, spoken, crystal.rotation_seed, silent)
     tokens = sample_text(spoke, 2, 64, seed=MEASURE_SEED + crystal.rotation_seed)
-    truth = load_original(seed_source)
+    truth = load_original(small)
     models = [load_crystal(crystal, count) for count in range(len(crystal.rank) + 1)]
     results = compare(truth, models, tokens)
-    for row, result in zip(stated["prefixes"], results, strict=True):
+    for row, result in zip(said["prefixes"], results, strict=True):
         row |= result.to_json()
-    stated |= {key: stated["prefixes"][-1][key] for key in HEADLINE}
-    stated["text"] = text_entry(spoken, tokens, "text", [])
-    found = recheck(crystal, stated, seed_source)
+    said |= {key: said["prefixes"][-1][key] for key in HEADLINE}
+    said["text"] = text_entry(spoken, tokens, "text", [])
+    found = recheck(crystal, said, small)
     assert found.same_text is True
     assert found.wrong == []
 
@@ -159,27 +188,27 @@ def test_edits_are_caught(seed_path: Path, stated: dict[str, Any], measured: Rec
 
 
 def test_another_text_widens_the_tolerances_and_says_so(
-    seed_path: Path, stated: dict[str, Any], seed_source: Source
+    small_path: Path, said: dict[str, Any], small: Source
 ) -> None:
-    stated["text"]["sha256"] = "0" * 64
-    found = recheck(open_crystal(seed_path), stated, seed_source)
+    said["text"]["sha256"] = "0" * 64
+    found = recheck(open_crystal(small_path), said, small)
     assert found.same_text is False
     assert found.wrong == []
     assert {f.name for f in found.figures if f.tolerance is None} == {"kl_max", "quality_error"}
-    for row in stated["prefixes"]:
+    for row in said["prefixes"]:
         row["kl_mean"] /= 3
-    wrong = judge(open_crystal(seed_path), stated, found.measured, same_text=False).wrong
+    wrong = judge(open_crystal(small_path), said, found.measured, same_text=False).wrong
     assert "kl_mean" in {figure.name for figure in wrong}
 
 
 def test_another_sample_of_the_text_lies_within_the_wide_tolerances(
-    seed_path: Path, stated: dict[str, Any], seed_source: Source, monkeypatch: pytest.MonkeyPatch
+    small_path: Path, said: dict[str, Any], small: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a machine where the sampled text parts: the same source, other tokens, measured."""
     from h2q.crystallize import recheck as module
 
     monkeypatch.setattr(module, "MEASURE_SEED", 123_456)
-    found = recheck(open_crystal(seed_path), stated, seed_source)
+    found = recheck(open_crystal(small_path), said, small)
     assert found.same_text is False
     assert found.wrong == []
 
@@ -198,10 +227,10 @@ def test_another_sample_of_the_text_lies_within_the_wide_tolerances(
     ],
 )
 def test_a_certificate_that_cannot_be_measured_is_refused(
-    seed_path: Path, stated: dict[str, Any], seed_source: Source, broken: dict[str, Any]
+    small_path: Path, said: dict[str, Any], small: Source, broken: dict[str, Any]
 ) -> None:
     with pytest.raises(CrystalError, match="certificate"):
-        recheck(open_crystal(seed_path), {**stated, **broken}, seed_source)
+        recheck(open_crystal(small_path), {**said, **broken}, small)
 
 
 @pytest.mark.parametrize("change", ["none", "another"])
@@ -223,24 +252,26 @@ def test_a_crystal_without_its_words(seed_path: Path, tmp_path: Path, change: st
     assert "tokenizer" in found.stderr
 
 
-def test_the_commands(seed_path: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
+def test_the_commands(
+    small_path: Path, small: Source, tmp_path: Path, said: dict[str, Any]
+) -> None:
     page = tmp_path / "page.html"
-    shown = h2q("show", seed_path, "--certificate", "--html", page)
+    shown = h2q("show", small_path, "--certificate", "--html", page)
     assert shown.returncode == 0, shown.stderr
     assert "growth of the error" in shown.stdout
     assert len(drawings(page.read_text())) == 7
-    assert h2q("show", seed_path, "--html", tmp_path / "no" / "page.html").returncode == 8
+    assert h2q("show", small_path, "--html", tmp_path / "no" / "page.html").returncode == 8
 
-    arguments = ("--quality", "--against", "seed", "--json")
-    found = document(h2q("verify", seed_path, *arguments))
+    arguments = ("--quality", "--against", small.files()[0].parent, "--json")
+    found = document(h2q("verify", small_path, *arguments))
     assert found["ok"] is True
     assert found["quality"]["same_text"] is True
     assert all(figure["ok"] for figure in found["quality"]["figures"])
 
     forged = tmp_path / "forged.crystal"
-    shutil.copytree(seed_path, forged)
-    stated["prefixes"][-1]["quality"] = stated["quality"] = 0.999
-    (forged / "certificate.json").write_text(json.dumps(stated))
+    shutil.copytree(small_path, forged)
+    said["prefixes"][-1]["quality"] = said["quality"] = 0.999
+    (forged / "certificate.json").write_text(json.dumps(said))
     assert h2q("verify", forged).returncode == 0
     result = h2q("verify", forged, *arguments)
     assert result.returncode == 9

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from small_llamas import SMALL, small_llama
 
 ROOT = Path(__file__).parent.parent
 
@@ -239,38 +235,6 @@ def test_a_ratio_beyond_reach_names_the_reach(tmp_path: Path) -> None:
     assert result.returncode == 9
     assert "--ratio 29" in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_growth_goes_on_where_it_was(tmp_path: Path, how: signal.Signals) -> None:
-    """No target, no half of one; the next call takes over the text and the layers it finds."""
-    small_llama(tmp_path / "model", replace(SMALL, max_position_embeddings=48))  # short texts
-    target, journal = tmp_path / "stopped.crystal", tmp_path / ".stopped.crystal.journal"
-    command = ["crystallize", str(tmp_path / "model"), "-o", str(target), "--bits", "3", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "h2q", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while len(list(journal.glob("*.safetensors"))) < 4 and process.poll() is None:
-        time.sleep(0.01)  # the texts, the sensitivity, the embedding and the streams are kept
-    process.send_signal(how)
-    out, words = process.communicate(timeout=60)
-    assert not target.exists()
-    if how is signal.SIGINT:
-        assert process.returncode == 130
-        assert json.loads(out)["error"]["type"] == "Cancelled"
-        assert "Traceback" not in words
-    again = h2q(*command)
-    assert again.returncode == 0
-    assert "sample text" in words
-    assert "sample text" not in again.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "stopped.crystal"]
-    whole = h2q(*command[:3], str(tmp_path / "whole.crystal"), *command[4:])
-    assert whole.returncode == 0
-    for name in ("crystal.json", "base.safetensors", "refine-01.safetensors"):
-        assert (target / name).read_bytes() == (tmp_path / "whole.crystal" / name).read_bytes()
 
 
 @pytest.mark.long

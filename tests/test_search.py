@@ -4,19 +4,25 @@ random llamas.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from h2q.core.architecture import coded
+from h2q.core.architecture import EMBEDDING, coded, parts, tensors
 from h2q.core.errors import QualityError
 from h2q.core.specs import ModelSpec
 from h2q.crystal import crystal_bytes, open_crystal
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.allocate import TOWERS
-from h2q.crystallize.budget import beside_bytes, parameters
+from h2q.crystallize.balance import BalancedSource
+from h2q.crystallize.budget import beside_bytes, budget_bytes, parameters
+from h2q.crystallize.candidate import Candidate
+from h2q.crystallize.export import CrystalWeights
+from h2q.crystallize.search import Search
 from h2q.sources import Source
 from small_llamas import BRIEF, UNTIED, small_llama
 
@@ -29,6 +35,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def grown(source: Source, target: Path, options: Options) -> tuple[dict, int]:  # type: ignore[type-arg]
     """Its certificate, and its bytes on the disk."""
     certificate = ModelCrystallizationEngine(source, options).grow(target)
+    assert told(target)[0] == certificate
+    return told(target)
+
+
+def told(target: Path) -> tuple[dict, int]:  # type: ignore[type-arg]
+    """The same of one that stands."""
+    certificate = json.loads((target / "certificate.json").read_text())
     files = [target / "crystal.json", *target.glob("*.safetensors")]
     size = sum(file.stat().st_size for file in files)
     crystal = open_crystal(target)
@@ -46,28 +59,41 @@ def least_bytes(spec: ModelSpec) -> int:
     return prefix_bytes(spec, 0, {part.name: (1,) for part in coded(spec)}, [])[-1]
 
 
-@pytest.mark.parametrize(
-    ("target", "value"), [("ratio", 12.0), ("bits", 4.3), ("size", 140_000), ("memory", None)]
-)
-def test_bytes_hold(source: Source, tmp_path: Path, target: str, value: float | None) -> None:
-    """No byte too many, and hardly a byte unused."""
+@pytest.fixture(scope="module")
+def twelve(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A crystal of a twelfth of the bytes."""
+    target = tmp_path_factory.mktemp("crystals") / "twelve.crystal"
+    ModelCrystallizationEngine(source, replace(BRIEF, ratio=12.0)).grow(target)
+    return target
+
+
+def held(source: Source, target: Path, budget: float) -> None:
+    """No byte too many, and hardly a byte unused; what is said of them is so."""
+    certificate, size = told(target)
     count = parameters(source.spec)
-    budget = {
-        "ratio": 4 * count / 12.0,
-        "bits": 4.3 * count / 8,
-        "size": 140_000,
-        "memory": 170_000,
-    }[target]
-    if value is None:
-        value = int(budget) + beside_bytes(source.spec)
-    options = replace(BRIEF, **{target: value})
-    certificate, size = grown(source, tmp_path / "a.crystal", options)
     assert 0.94 * budget < size <= budget
     assert certificate["ratio_fp32"] == 4 * count / size
     assert certificate["bits_per_weight"] == 8 * size / count
     rows = certificate["prefixes"]
     assert rows[-1]["kl_mean"] < rows[0]["kl_mean"]
     assert certificate["plan"]["largest_gap"] < 0.5
+
+
+def test_bytes_hold(source: Source, twelve: Path, tmp_path: Path) -> None:
+    held(source, twelve, 4 * parameters(source.spec) / 12)
+    memory = 170_000 + beside_bytes(source.spec)
+    grown(source, tmp_path / "a.crystal", replace(BRIEF, memory=memory))
+    held(source, tmp_path / "a.crystal", 170_000)
+
+
+def test_every_target_in_bytes_is_one_budget(source: Source) -> None:
+    spec, count = source.spec, parameters(source.spec)
+    memory = 140_000 + beside_bytes(spec)
+    assert budget_bytes(spec, Options(ratio=12.0)) == 4 * count // 12
+    assert budget_bytes(spec, Options(bits=4.3)) == int(4.3 * count / 8)
+    assert budget_bytes(spec, Options(size=140_000)) == 140_000
+    assert budget_bytes(spec, Options(memory=memory)) == 140_000
+    assert budget_bytes(spec, Options(quality=0.9)) is None
 
 
 def test_the_head_of_its_own_is_grown_too(tmp_path: Path) -> None:
@@ -98,8 +124,35 @@ def test_the_smallest_crystal_there_is(source: Source, tmp_path: Path) -> None:
     assert all(row["bits"] == [1] for row in certificate["layers"])
 
 
-def test_a_quality_is_held_by_the_certificate(source: Source, tmp_path: Path) -> None:
-    """With fewer bytes for less quality."""
+def check_errors(source: Source, target: Path, certificate: dict) -> None:  # type: ignore[type-arg]
+    """The stated errors of the embedding, whose target is the tensor, are those of the planes that
+    were kept.
+    """
+    embedding = next(tensor for tensor in tensors(source.spec) if tensor.name == EMBEDDING)
+    whole = np.asarray(BalancedSource(source).tensor(EMBEDDING), np.float64)
+    rows = CrystalWeights(open_crystal(target)).rows(embedding)(np.arange(len(whole)))
+    errors = {row["tensor"]: row["mse"] for row in certificate["layers"]}
+    for part in parts(embedding):
+        error = np.square(rows[part.rows] - whole[part.rows]).sum()
+        power = np.square(whole[part.rows]).sum()
+        assert errors[part.name] == pytest.approx(error / power, rel=1e-4)
+
+
+def test_a_quality_is_held_by_the_certificate(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer bytes for less quality. Where the cut of the ranking lands far within the target,
+    as within one twice as wide, large planes that are not needed are left out.
+    """
+    whole = Search._trimmed
+
+    def trimmed(search: Search, found: Candidate, wanted: float) -> Candidate:
+        less = whole(search, found, 2 * wanted)
+        assert less.sizes[-1] < 0.99 * found.sizes[-1]
+        assert search._left(less, 2 * wanted) >= 0
+        return whole(search, found, wanted)
+
+    monkeypatch.setattr(Search, "_trimmed", trimmed)
     sizes = []
     for quality in (0.8, 0.95):
         options = replace(BRIEF, quality=quality)
@@ -108,6 +161,7 @@ def test_a_quality_is_held_by_the_certificate(source: Source, tmp_path: Path) ->
         attempts = certificate["plan"]["attempts"]
         assert attempts[-1]["held"] or any(attempt["held"] for attempt in attempts)
         sizes.append(size)
+        check_errors(source, tmp_path / f"{quality}.crystal", certificate)
     assert sizes[0] < sizes[1] < 4 * parameters(source.spec) / 5
 
 
@@ -119,16 +173,21 @@ def test_a_quality_out_of_reach(source: Source, tmp_path: Path) -> None:
         ModelCrystallizationEngine(source, options).grow(target)
     assert "--best-effort" in str(caught.value.fix)
     assert not target.exists()
-    certificate, _ = grown(source, target, replace(options, best_effort=True))
+    stages = set[str]()
+    engine = ModelCrystallizationEngine(source, replace(options, best_effort=True))
+    engine.grow(target, progress=lambda event: stages.add(event.stage))
+    assert "measure prefixes" in stages
+    assert not {"sample text", "measure sensitivity", "encode planes"} & stages  # taken over
+    certificate, _ = told(target)
     assert 0.9 < certificate["quality"] < 1.01
     assert not any(attempt["held"] for attempt in certificate["plan"]["attempts"])
     assert all(sum(row["bits"]) == max(TOWERS) for row in certificate["layers"])
 
 
-def test_the_same_options_give_the_same_bytes(source: Source, tmp_path: Path) -> None:
-    found = []
-    for name in ("a", "b"):
-        target = tmp_path / f"{name}.crystal"
-        ModelCrystallizationEngine(source, replace(BRIEF, ratio=9.0)).grow(target)
-        found.append({f.name: f.read_bytes() for f in target.glob("*.safetensors")})
-    assert found[0] == found[1]
+def test_the_same_options_give_the_same_bytes(source: Source, twelve: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.crystal"
+    ModelCrystallizationEngine(source, replace(BRIEF, ratio=12.0)).grow(again)
+    one, two = (
+        {f.name: f.read_bytes() for f in path.glob("*.safetensors")} for path in (twelve, again)
+    )
+    assert one == two

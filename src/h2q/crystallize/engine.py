@@ -223,7 +223,7 @@ class ModelCrystallizationEngine:
                         "bits": [plane.spec.bits for plane in stack],
                         "base_error": float(shares[1]),
                         "error": float(shares[height]),
-                        "mse": grown.mse,
+                        "mse": grown.mse[height - 1],
                         "gain": losses[1] - losses[height],
                         "loss": losses[height],
                         **({"tokens": grown.tokens} if grown.tokens >= 0 else {}),

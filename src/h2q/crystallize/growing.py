@@ -35,13 +35,13 @@ Report = Callable[[str, float], bool]  # name of a part, share done; False stops
 @dataclass(frozen=True)
 class Grown:
     """A coded part. costs: float64 (planes + 1, rows), what each row's error costs with none, one,
-    two of its planes; mse: of the whole stack, relative to the power of the weights; tokens: how
-    many shaped it, of an expert's matrix, else -1.
+    two of its planes; mse: with one, two of its planes, relative to the power of the weights;
+    tokens: how many shaped it, of an expert's matrix, else -1.
     """
 
     planes: tuple[Plane, ...]
     costs: Costs
-    mse: float
+    mse: tuple[float, ...]
     tokens: int = -1
 
 
@@ -52,12 +52,12 @@ def grow_part(
     tokens: int = -1,
 ) -> Grown:
     """All planes of one part. Raises what each_plane raises."""
-    planes, costs, mse = list[Plane](), [matrix.costs], 0.0
+    planes, costs, mse = list[Plane](), [matrix.costs], list[float]()
     for encoded in each_plane(matrix, plan, report):
         planes.append(encoded.plane)
         costs.append(encoded.costs)
-        mse = encoded.mse
-    return Grown(tuple(planes), np.stack(costs), mse, tokens)
+        mse.append(encoded.mse)
+    return Grown(tuple(planes), np.stack(costs), tuple(mse), tokens)
 
 
 def read_rotated(source: Source, name: str, seed: int) -> FloatArray:

@@ -106,7 +106,7 @@ class PlanJournal:
         arrays: dict[str, Array] = {}
         for name, found in grown.items():
             arrays[f"{name}/costs"] = found.costs
-            arrays[f"{name}/mse"] = np.array([found.mse])
+            arrays[f"{name}/mse"] = np.array(found.mse, np.float64)
             arrays[f"{name}/tokens"] = np.array([found.tokens], np.int64)
             arrays[f"{name}/spec"] = np.array(
                 [(p.spec.bits, p.spec.rows, p.spec.cols) for p in found.planes], np.int64
@@ -156,4 +156,5 @@ def _grown(name: str, arrays: Mapping[str, Array]) -> Grown:
         planes.append(Plane(spec, np.asarray(codes, np.uint8), np.asarray(scales, np.uint16)))
     costs = np.array(arrays[f"{name}/costs"], np.float64)
     tokens = int(np.array(arrays[f"{name}/tokens"], np.int64)[0])
-    return Grown(tuple(planes), costs, float(np.array(arrays[f"{name}/mse"])[0]), tokens)
+    mse = tuple(np.array(arrays[f"{name}/mse"], np.float64).tolist())
+    return Grown(tuple(planes), costs, mse, tokens)
