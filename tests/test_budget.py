@@ -23,9 +23,14 @@ from h2q.core.paging import trim
 from h2q.core.sampling_options import SamplingOptions
 from h2q.crystal import crystal_bytes, open_crystal
 from h2q.crystal.manifest import shard_name
+from h2q.crystallize import Options
+from h2q.crystallize.budget import INTERPRETER as GROWN_FOR
+from h2q.crystallize.budget import SERVED_CONTEXT, beside_bytes, budget_bytes
 from h2q.engine.layer_stream import LayerStream
+from h2q.engine.scheduler import STEP_ROWS
+from h2q.engine.scratch import scratch_bytes
 from h2q.runtime import HotStartManager
-from h2q.runtime.budget import plan, scratch_bytes, shard_bytes, streamed_bytes
+from h2q.runtime.budget import plan, shard_bytes, streamed_bytes
 from h2q.runtime.opening import Opening
 from h2q.runtime.pressure import RECOVERY, Pressure
 from h2q.runtime.process import rss_bytes, rss_parts
@@ -91,6 +96,21 @@ def test_what_was_asked_for_is_kept_or_refused_with_numbers(trial: Path) -> None
         assert made(trial, tight, context=context, streams=1).context == context
         with pytest.raises(ResourceError):
             made(trial, tight, context=context + 64, streams=1)
+
+
+def test_a_crystal_grown_for_a_memory_talks_whole_in_it(tmp_path: Path) -> None:
+    """With the cache and the rows that were reckoned with, also where the vocabulary is large."""
+    spec = replace(SHAPES["trial"], vocab_size=40_000, intermediate_size=4096)
+    crystal = open_crystal(write_random(tmp_path / "wide.crystal", spec))
+    size = crystal_bytes(crystal)
+    memory = size + beside_bytes(spec)
+    assert budget_bytes(spec, Options(memory=memory)) == size
+    context = min(SERVED_CONTEXT, spec.max_position_embeddings)
+    order = Order(str(crystal.path), memory, context=context, streams=1)
+    found = plan(crystal, order, GROWN_FOR)
+    assert (found.groups, found.rows) == (len(crystal.rank), STEP_ROWS)
+    less = plan(crystal, replace(order, memory=memory - 2 * MIB), GROWN_FOR)
+    assert (less.groups, less.rows) < (found.groups, found.rows)
 
 
 def test_streaming_is_the_last_resort(trial: Path) -> None:

@@ -138,6 +138,13 @@ EDITS = [
     ("bytes", lambda c: c["prefixes"][0].update(bytes=c["prefixes"][0]["bytes"] - 1)),
     ("quality", lambda c: c.update(quality=0.99)),
     ("ratio_fp32", lambda c: c.update(ratio_fp32=25.0)),
+    ("quality_error", lambda c: c.update(quality_error=c["quality_error"] / 2)),
+    ("kl_p99", lambda c: c.update(kl_p99=c["kl_p99"] * 0.9)),
+    ("kl_max", lambda c: c["prefixes"][1].update(kl_max=c["prefixes"][1]["kl_max"] * 0.9)),
+    ("perplexity_crystal", lambda c: c["prefixes"][0].update(perplexity_crystal=2.0)),
+    ("bits_per_weight", lambda c: c.update(bits_per_weight=1.0)),
+    ("tokenizer_bytes", lambda c: c.update(tokenizer_bytes=1)),
+    ("tokens", lambda c: c["text"].update(tokens=1_000_000)),
     ("crystal_bytes", lambda c: c.update(crystal_bytes=c["crystal_bytes"] // 2)),
 ]
 

@@ -88,6 +88,13 @@ def test_shards_are_those_of_the_index(server: HubServer, hub: Hub, seed_source:
     assert {seen.file for seen in server.seen if "safetensors" in seen.file} == {INDEX, *shards}
 
 
+def test_one_file_is_fetched_whatever_an_index_beside_it_says(server: HubServer, hub: Hub) -> None:
+    server.files[INDEX] = json.dumps({"weight_map": {"a": "gone.safetensors"}}).encode()
+    folder = fetch(REPO, hub=hub)
+    assert (folder / WEIGHTS).read_bytes() == server.files[WEIGHTS]
+    assert server.asked(INDEX) == []
+
+
 def test_a_connection_that_breaks_is_continued(server: HubServer, hub: Hub) -> None:
     server.drop[WEIGHTS] = [100_000, 0, 50_000]
     folder = fetch(REPO, hub=hub)

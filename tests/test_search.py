@@ -16,7 +16,7 @@ from h2q.crystal import crystal_bytes, open_crystal
 from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize import ModelCrystallizationEngine, Options
 from h2q.crystallize.allocate import TOWERS
-from h2q.crystallize.budget import PROCESS_BYTES, parameters
+from h2q.crystallize.budget import beside_bytes, parameters
 from h2q.sources import Source
 from small_llamas import BRIEF, UNTIED, small_llama
 
@@ -38,15 +38,12 @@ def grown(source: Source, target: Path, options: Options) -> tuple[dict, int]:  
     return certificate, size
 
 
+MIB = 1 << 20
+
+
 def least_bytes(spec: ModelSpec) -> int:
     """Of a crystal with one bit a weight."""
     return prefix_bytes(spec, 0, {part.name: (1,) for part in coded(spec)}, [])[-1]
-
-
-def cache_bytes(spec: ModelSpec) -> int:
-    """Keys and values of a whole context in pages of 64, a byte each, and their scales."""
-    positions = spec.num_hidden_layers * -(-spec.max_position_embeddings // 64) * 64
-    return 2 * positions * spec.num_key_value_heads * (spec.head_dim + 4)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +59,7 @@ def test_bytes_hold(source: Source, tmp_path: Path, target: str, value: float | 
         "memory": 170_000,
     }[target]
     if value is None:
-        value = int(budget) + PROCESS_BYTES + cache_bytes(source.spec)
+        value = int(budget) + beside_bytes(source.spec)
     options = replace(BRIEF, **{target: value})
     certificate, size = grown(source, tmp_path / "a.crystal", options)
     assert 0.94 * budget < size <= budget
@@ -87,8 +84,13 @@ def test_the_smallest_crystal_there_is(source: Source, tmp_path: Path) -> None:
     """With the very bytes of one bit a weight it grows, with one less it is refused."""
     least = least_bytes(source.spec)
     target = tmp_path / "a.crystal"
-    with pytest.raises(QualityError, match="one bit a weight"):
-        ModelCrystallizationEngine(source, replace(BRIEF, size=least - 1)).grow(target)
+    memory = least + beside_bytes(source.spec)
+    for tight in ({"size": least - 1}, {"memory": memory - 1}):
+        with pytest.raises(QualityError, match="one bit a weight") as told:
+            ModelCrystallizationEngine(source, replace(BRIEF, **tight)).grow(target)
+        assert f"--{next(iter(tight))} {-(-memory // MIB) if 'memory' in tight else least}" in str(
+            told.value.fix
+        )
     assert not target.exists()
     certificate, size = grown(source, target, replace(BRIEF, size=least))
     assert size == least

@@ -61,6 +61,7 @@ def test_json_bombs_in_a_checkpoint(model: Path, file: str, bomb: Callable[..., 
     if file == "header":
         (model / WEIGHTS).write_bytes(with_header(bomb()))
     elif file == "index":
+        (model / WEIGHTS).unlink()
         (model / "model.safetensors.index.json").write_bytes(bomb("weight_map"))
     else:
         (model / file).write_bytes(bomb("chat_template"))

@@ -152,6 +152,7 @@ def test_rows_that_lie(server: HubServer, hub: Hub, file: str, row: dict[str, An
 def test_an_index_that_points_elsewhere(server: HubServer, hub: Hub, shard: str) -> None:
     server.files[INDEX] = json.dumps({"weight_map": {"a": shard}}).encode()
     server.files["model.bin"] = b"\x80\x04."
+    del server.files[WEIGHTS]
     with pytest.raises(SourceError, match="index"):
         fetch(REPO, hub=hub)
     assert {seen.file for seen in server.seen} == {"", CONFIG, "tokenizer.json", INDEX}

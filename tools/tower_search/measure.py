@@ -27,6 +27,7 @@ from h2q.bench.codec import excess_bits, gaussian, uneven_moments
 from h2q.core.architecture import tensors
 from h2q.crystallize.growing import read_rotated
 from h2q.crystallize.moments import FloatArray, Moments, TokenArray
+from h2q.crystallize.row_costs import row_costs
 from h2q.crystallize.sampling import sample_text
 from h2q.crystallize.texts import CALIBRATION_SEED, MEASURE_SEED, TEMPERATURES
 from h2q.crystallize.towers import (
@@ -35,7 +36,6 @@ from h2q.crystallize.towers import (
     TowerPlan,
     add_plane,
     encode_tower,
-    row_costs,
 )
 from h2q.engine import Model, load_original
 from h2q.geometry.rotation import rotation

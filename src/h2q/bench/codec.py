@@ -27,13 +27,13 @@ from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.specs import PlaneSpec
 from h2q.crystallize.factor import damped
 from h2q.crystallize.moments import Moments, feedback
+from h2q.crystallize.row_costs import row_costs
 from h2q.crystallize.towers import (
     COMMIT,
     LOOKAHEAD,
     Matrix,
     TowerPlan,
     encode_tower,
-    row_costs,
 )
 
 FloatArray = npt.NDArray[np.float32]

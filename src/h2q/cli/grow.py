@@ -40,6 +40,7 @@ def crystallize(
     from h2q.cli.certificate import show_certificate
     from h2q.cli.output import emit, progress
     from h2q.core.units import parse_bytes
+    from h2q.crystal.writer import require_place
     from h2q.crystallize import ModelCrystallizationEngine, Options
     from h2q.sources import open_source
 
@@ -53,6 +54,7 @@ def crystallize(
         seed=seed,
         calibration=read_text(calibration) if calibration else None,
     )
+    require_place(out, overwrite)  # before anything is fetched
     with progress() as listen:
         engine = ModelCrystallizationEngine(open_source(source_place(source), listen), options)
         certificate = engine.grow(out, overwrite=overwrite, progress=listen)

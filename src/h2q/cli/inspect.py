@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from h2q.cli.options import SOURCES, CrystalPath, Json
 from h2q.cli.parameters import Option
 from h2q.core.errors import CrystalError, UsageError
+
+if TYPE_CHECKING:
+    from h2q.crystal import Check
 
 
 def show(
@@ -91,6 +94,8 @@ def verify(
     if against is not None and not quality:
         raise UsageError("--against is for --quality.", fix="Add --quality.")
     checks = verify_crystal(crystal)
+    if checks[0].ok:
+        checks.append(_fit(crystal))
     bad = [check for check in checks if not check.ok]
     if not json:
         table(crystal.name, [(c.name, "ok" if c.ok else c.detail) for c in checks])
@@ -106,3 +111,18 @@ def verify(
         document["quality"] = recheck_quality(crystal, against, quiet=json)
     if json:
         emit(document)
+
+
+def _fit(crystal: Path) -> Check:
+    """Whether the tokenizer reads, and gives no token that the model has no row for."""
+    from h2q.core.errors import H2QError
+    from h2q.crystal import Check
+    from h2q.crystal.manifest import read_manifest
+    from h2q.text import Tokenizer
+
+    try:
+        size = read_manifest(crystal).spec.vocab_size
+        Tokenizer(crystal / "tokenizer.json").require_fit(size)
+    except H2QError as error:
+        return Check("tokenizer fits", False, str(error))
+    return Check("tokenizer fits", True)

@@ -35,6 +35,7 @@ COMMANDS = {  # by the module that has them, in the order of the help
     "serve": "serve",
     "bench": "bench",
 }
+WRITES = ("crystallize", "export")  # which SIGTERM unwinds as Ctrl-C does
 FUNCTIONS = {"eval": "evaluate"}  # whose name is not the command's
 BUG = "This is a bug in h2q, not your mistake. H2Q_TRACEBACK=1 shows more; please report it."
 OURS = os.path.dirname(os.path.dirname(__file__))
@@ -46,6 +47,8 @@ def main() -> None:
     words = sys.argv[1:]
     as_json = "--json" in words
     signal.signal(signal.SIGINT, _stop)
+    if words and words[0] in WRITES:
+        signal.signal(signal.SIGTERM, _stop)
     try:
         code = _run(words)
     except H2QError as error:

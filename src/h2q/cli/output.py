@@ -79,10 +79,14 @@ def progress() -> Iterator[ProgressListener]:
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
+        seen: dict[str, float] = {}
 
         def listen(event: Progress) -> None:
             if event.stage not in tasks:
                 tasks[event.stage] = bars.add_task(event.stage, total=event.total, amount="")
+            elif event.done < seen[event.stage]:  # begun anew: its time left too
+                bars.reset(tasks[event.stage], total=event.total)
+            seen[event.stage] = event.done
             bars.update(
                 tasks[event.stage],
                 completed=event.done,

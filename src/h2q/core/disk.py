@@ -44,6 +44,16 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """With those above it, where it is not there. Raises OSError, which says so where a file is in
+    the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
+
+
 def listing(folder: Path) -> list[Path]:
     """What is in a folder, in order; nothing where it cannot be read."""
     try:
@@ -69,7 +79,7 @@ def replacement(target: Path, suffix: str) -> Iterator[Path]:
     and is removed when it fails; what processes that are gone left behind is removed too.
     """
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     _sweep(target, suffix)
     temporary = target.with_name(f".{target.name}.{os.getpid()}{suffix}")
     try:

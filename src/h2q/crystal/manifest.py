@@ -135,7 +135,11 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
             files=tuple(_file(row) for row in _list(document["files"])),
         )
     except (SpecError, ValueError, TypeError) as error:
-        raise CrystalError(f"The description is damaged: {error}", where=NAME) from error
+        raise CrystalError(
+            f"The description is damaged: {error}",
+            where=NAME,
+            fix="Copy or grow the crystal again.",
+        ) from error
 
 
 def _list(value: Any) -> list[Any]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from h2q.codec.planes import Plane
 from h2q.core.architecture import parts, tensors
-from h2q.core.disk import sync, writing
+from h2q.core.disk import make_folder, sync, writing
 from h2q.core.errors import UsageError
 from h2q.core.specs import ModelSpec
 from h2q.crystal.exchange import exchange
@@ -29,6 +29,25 @@ from h2q.crystal.template import NAME as TEMPLATE
 from h2q.crystal.template import template_bytes
 
 SUFFIX = ".growing"
+
+
+def require_place(target: Path, overwrite: bool) -> None:
+    """Raises UsageError when a crystal may not be put at `target`, ResourceError when the system
+    refuses to look.
+    """
+    target = Path(os.path.realpath(target))
+    if not target.name:
+        raise UsageError("A crystal cannot take the place of the root of a file system.")
+    with writing("crystal", target.name):
+        there, crystal = target.exists(), (target / NAME).is_file()
+    if there and not overwrite:
+        raise UsageError(
+            "There is already something at the target.",
+            where=target.name,
+            fix="Choose another name, or replace it with --overwrite.",
+        )
+    if there and not crystal:
+        raise UsageError("The target is not a crystal; it is not replaced.", where=target.name)
 
 
 class CrystalWriter:
@@ -52,20 +71,9 @@ class CrystalWriter:
         self._folder = self.target.parent / f".{self.target.name}.{os.getpid()}{SUFFIX}"
 
     def __enter__(self) -> CrystalWriter:
-        if not self.target.name:
-            raise UsageError("A crystal cannot take the place of the root of a file system.")
-        if self.target.exists() and not self.overwrite:
-            raise UsageError(
-                "There is already something at the target.",
-                where=self.target.name,
-                fix="Choose another name, or replace it with --overwrite.",
-            )
-        if self.target.exists() and not (self.target / NAME).is_file():
-            raise UsageError(
-                "The target is not a crystal; it is not replaced.", where=self.target.name
-            )
+        require_place(self.target, self.overwrite)
         with self._writing():
-            self.target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.target.parent)
             self._sweep()
             self._folder.mkdir()
         return self

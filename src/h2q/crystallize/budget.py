@@ -14,9 +14,13 @@ from h2q.crystal.sizes import prefix_bytes
 from h2q.crystallize.allocate import TOWERS, Judge, plan_for_bytes
 from h2q.crystallize.options import Options
 from h2q.engine.page_pool import PagePool
+from h2q.engine.scheduler import STEP_ROWS
+from h2q.engine.scratch import LATER, expanded_bytes, scratch_bytes
 
-PROCESS_BYTES = 80 << 20  # a talking process without weights and cache
+MIB = 1 << 20
+INTERPRETER = 48 << 20  # a process before its model is there: 46 MiB, measured
 SERVED_CONTEXT = 4096
+MAPPED = 64 << 10  # bytes by which whole pages of mapped shards are more
 SLACK = 256  # bytes by which headers may be longer than foretold
 ROUNDS = 8  # of fitting a plan into its budget
 
@@ -35,9 +39,17 @@ def budget_bytes(spec: ModelSpec, options: Options) -> int | None:
         return int(options.bits * count / 8)
     if options.size is not None or options.memory is None:
         return options.size
+    return options.memory - beside_bytes(spec)
+
+
+def beside_bytes(spec: ModelSpec) -> int:
+    """What a process that serves a crystal has in memory beside its weights: a cache of
+    SERVED_CONTEXT tokens, steps of as many rows as there may be, one of them heard.
+    """
     context = min(spec.max_position_embeddings, SERVED_CONTEXT)
-    pages = -(-context // PAGE)
-    return options.memory - PROCESS_BYTES - pages * PagePool(spec, 1).page_bytes
+    cache = -(-context // PAGE) * PagePool(spec, 1).page_bytes
+    process = INTERPRETER + LATER + scratch_bytes(spec, STEP_ROWS, 1) + expanded_bytes(spec)
+    return process + cache + MAPPED
 
 
 def require_possible(spec: ModelSpec, options: Options) -> None:
@@ -48,10 +60,18 @@ def require_possible(spec: ModelSpec, options: Options) -> None:
         return
     ratio = math.floor(400 * parameters(spec) / least) / 100
     bits = math.ceil(800 * least / parameters(spec)) / 100
+    takes = f"with one bit a weight it takes {format_bytes(least)}"
+    if options.memory is not None:
+        beside = beside_bytes(spec)
+        whole = -(-(least + beside) // MIB)
+        raise QualityError(
+            f"No crystal of this model talks in {format_bytes(options.memory)}: {takes}, process "
+            f"and cache {format_bytes(beside)}.",
+            fix=f"Ask for --memory {whole}MiB or more.",
+        )
     raise QualityError(
-        f"No crystal of this model fits {format_bytes(max(budget, 0))}: with one bit a weight it "
-        f"takes {format_bytes(least)}.",
-        fix=f"Ask for --ratio {ratio:g} or less, --bits {bits:g} or more.",
+        f"No crystal of this model fits {format_bytes(budget)}: {takes}.",
+        fix=f"Ask for --ratio {ratio:g} or less, --bits {bits:g} or more, --size {least} or more.",
     )
 
 

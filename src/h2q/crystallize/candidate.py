@@ -62,6 +62,11 @@ class Candidate:
         """With the first `count` refinement planes only."""
         return Candidate(self.source, self.seed, self.grown, self.steps[:count], self.most_groups)
 
+    def without(self, step: Step) -> Candidate:
+        """Less one plane, the last of its part."""
+        steps = tuple(other for other in self.steps if other != step)
+        return Candidate(self.source, self.seed, self.grown, steps, self.most_groups)
+
     def model(self, heights: Mapping[str, int] | None = None) -> Model:
         """The network with so many planes of every part."""
         chosen = self.heights if heights is None else heights

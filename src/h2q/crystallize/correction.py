@@ -1,99 +1,118 @@
 """What a matrix should be, now that its inputs are no longer the original's.
 
-Layers before it are rounded, so a matrix reads x' where the original reads x, and its output is
-added to a stream that is already off by r = (original stream) - (crystal's stream). The matrix W*
-that answers best in the least squares sense, sum |W x + r - W* x'|^2 + ridge |W* - W|^2, is
+Layers before it are rounded, so a matrix reads x' where the original reads x. What it should answer
+is y = W x; where its answer is added to a stream that is already off by r = (original stream) -
+(crystal's stream), y = W x + r. The matrix W* that does best in the least squares sense,
+sum |y - W* x'|^2 + ridge |W* - W|^2, is
 
-    W* = W + (W D + R) (H' + ridge)^-1
-    D = mean (x - x') x'^T,  R = mean r x'^T,  H' = mean x' x'^T
+    W* = (mean y x'^T + ridge W) (H' + ridge)^-1,  H' = mean x' x'^T
+       = W + W D (H' + ridge)^-1,  D = mean (x - x') x'^T, where r = 0
 
-W* is then rounded under H'. Related: GPTAQ (Li et al. 2025), Qronos (Zhang et al. 2025); both
-correct columns while they round, here it is one solve before it.
+The ridge is no less than FEW times the columns for each token: a few tokens say little of what the
+next ones bring. W* is then rounded under H'.
+
+Related: GPTAQ (Li et al. 2025), Qronos (Zhang et al. 2025); both correct columns while they round,
+here it is one solve before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from h2q.crystallize.factor import NARROW, WIDE, solve
-from h2q.crystallize.moments import FloatArray, second_moments
+from h2q.crystallize.factor import WIDE, solve, solve_turned, strength, turned_factor
+from h2q.crystallize.moments import FloatArray, feedback_of, second_moments
 
 MOST_JUDGES = 2048
 ROWS_AT_ONCE = 4096
+FEW = 0.6
 
 
 @dataclass
 class Inputs:
-    """What matrices of one input read, in the rotated basis: float32 (T, width) of the original
-    and of the crystal; `drift`: float32 (T, rows) what the stream they add to lacks, or None where
-    they add to none. `ridge` is relative to the mean of the moments' diagonal.
+    """What matrices of one input read, in the rotated basis: float32 (T, width) of the crystal, and
+    either of the `original` or, where one matrix reads it, what that should answer: `wanted`,
+    float32 (T, rows). Relative to the mean of the moments' diagonal are the least `ridge`, and the
+    `damping` under which the base plane will be shaped.
     """
 
     reads: str
-    original: FloatArray
     crystal: FloatArray
-    drift: FloatArray | None
     ridge: float
+    damping: float
+    original: FloatArray | None = None
+    wanted: FloatArray | None = None
 
 
 @dataclass(frozen=True)
 class Corrected:
     """What is left of inputs. weights: W* of every matrix; moments: H', float32 (width, width);
     chosen: tokens by which errors are judged where the input is so wide that its moments would
-    take longer, float32 (tokens, width), else None.
+    take longer, float32 (tokens, width), else None. shapes: the feedback of these moments, where it
+    came by the way, by damping.
     """
 
     weights: list[FloatArray]
     moments: FloatArray
     chosen: FloatArray | None
+    shapes: dict[float, FloatArray]
 
 
 def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
-    """W* of float32 (rows, width) rotated matrices that read these inputs, in their place. Empties
-    the inputs and writes over the original's: of a wide matrix they are larger than all else.
-    Raises what second_moments raises.
+    """W* of float32 (rows, width) rotated matrices that read these inputs, in their place; of one
+    only where `wanted` is given. Empties the inputs and writes over the original's: of a wide
+    matrix they are larger than all else. Raises what second_moments raises.
     """
-    x, drift, ridge = inputs.crystal, inputs.drift, inputs.ridge
-    width, count = x.shape[1], np.float32(len(x))
+    x, original, wanted = inputs.crystal, inputs.original, inputs.wanted
+    inputs.crystal = np.zeros((0, x.shape[1]), np.float32)
+    inputs.original = inputs.wanted = None
     with np.errstate(over="ignore", invalid="ignore"):  # the moments will say so
-        lacking = np.subtract(inputs.original, x, out=inputs.original)
-        inputs.original = inputs.crystal = np.zeros((0, width), np.float32)
-        # Whichever order of the products is cheaper: W (d x'^T), or (W d) x'^T.
-        alone = width > NARROW and drift is None  # D (H' + ridge)^-1 serves all matrices
-        cross = missed = None
-        if alone or any(len(weights) > width for weights in matrices):
-            cross = lacking.T @ x
-            cross /= count
-        else:
-            missed = [_sum(lacking @ weights.T, drift) for weights in matrices]
-        del lacking
+        moved = None
+        if original is not None:
+            lacking = np.subtract(original, x, out=original)
+            moved = lacking.T @ x
+            moved /= np.float32(len(x))
+            del lacking, original
         moments = second_moments(x, inputs.reads)
-        wanted: list[FloatArray] = []
-        if cross is None:
-            wanted = [found.T @ x / count for found in missed or []]
-        elif not alone:
-            added = None if drift is None else drift.T @ x / count
-            wanted = [_sum(weights @ cross, added) for weights in matrices]
-    del missed
     chosen = None
-    if width > WIDE:
+    if x.shape[1] > WIDE:
         chosen = np.ascontiguousarray(x[:: -(-len(x) // MOST_JUDGES)])
-    del x
-    if alone and cross is not None:
-        gain = np.asarray(solve(moments, ridge, cross.T).T, np.float32)
+    ridge, shapes = _ridge(inputs, x), dict[float, FloatArray]()
+    if wanted is not None:
+        (weights,) = matrices
+        right = wanted.T @ x
+        right /= np.float32(len(x))
+        del x, wanted
+        right += np.float32(strength(moments, ridge)) * weights
+        weights[:], shapes = _solved(moments, ridge, right)
+    elif moved is not None and moved.any():
+        gain, shapes = _solved(moments, ridge, moved)
         for weights in matrices:
             for begin in range(0, len(weights), ROWS_AT_ONCE):
                 rows = weights[begin : begin + ROWS_AT_ONCE]
                 rows += rows @ gain
-        return Corrected(list(matrices), moments, chosen)
-    for weights, found in zip(matrices, wanted, strict=True):
-        if found.any():
-            weights += solve(moments, ridge, found.T).T
-    return Corrected(list(matrices), moments, chosen)
+    kept = {damping: shape for damping, shape in shapes.items() if damping == inputs.damping}
+    return Corrected(list(matrices), moments, chosen, kept)
 
 
-def _sum(found: FloatArray, more: FloatArray | None) -> FloatArray:
-    return found if more is None else found + more
+def _ridge(inputs: Inputs, x: FloatArray) -> float:
+    """What is used. Of a wide input the damping, where that is not much more: then one factor
+    serves for both.
+    """
+    least = max(inputs.ridge, FEW * x.shape[1] / len(x))
+    shared = x.shape[1] > WIDE and inputs.damping / 2 <= least <= inputs.damping
+    return inputs.damping if shared else least
+
+
+def _solved(
+    moments: FloatArray, ridge: float, right: FloatArray
+) -> tuple[FloatArray, dict[float, FloatArray]]:
+    """right (moments + ridge)^-1, and of wide moments their feedback damped as much."""
+    if len(moments) > WIDE:
+        with suppress(np.linalg.LinAlgError):  # by rounding
+            lower = turned_factor(moments, ridge)
+            return solve_turned(lower, right.T).T, {ridge: feedback_of(lower)}
+    return solve(moments, ridge, right.T).T, {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,11 @@ class ModelCrystallizationEngine:
         return certificate
 
     def _key(self) -> str:
-        """Work under another source, other options or other code is not reused."""
-        return journal_key([fingerprint(self.source), repr(self.options), kernels.path()])
+        """Work under another source, other options or other code is not reused. What is done with
+        a quality that cannot be held decides nothing before.
+        """
+        options = replace(self.options, best_effort=False)
+        return journal_key([fingerprint(self.source), repr(options), kernels.path()])
 
     def _prepare(self, texts: Texts, journal: Journal, progress: ProgressListener) -> Search:
         source, options = self.source, self.options

@@ -15,6 +15,7 @@ from h2q.crystallize.remembered import Network
 
 TokenArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+MOST_NATS = 700.0  # whose power of e is still a number
 TOKENS_AT_ONCE, LOGITS_AT_ONCE = 2048, 16 << 20  # at most, one text at least
 
 
@@ -39,7 +40,7 @@ class Comparison:
         """exp(loss_original - loss_crystal): one for the original, its share of the per-token
         likelihood kept.
         """
-        return math.exp(self.loss_original - self.loss_crystal)
+        return math.exp(min(self.loss_original - self.loss_crystal, MOST_NATS))
 
     @property
     def quality_error(self) -> float:
@@ -50,11 +51,11 @@ class Comparison:
 
     @property
     def perplexity_original(self) -> float:
-        return math.exp(self.loss_original)
+        return math.exp(min(self.loss_original, MOST_NATS))
 
     @property
     def perplexity_crystal(self) -> float:
-        return math.exp(self.loss_crystal)
+        return math.exp(min(self.loss_crystal, MOST_NATS))
 
     def to_json(self) -> dict[str, float]:
         """All figures, the derived ones included."""

@@ -99,10 +99,14 @@ def weight_type(name: str) -> WeightType:
 
 
 def require_free(target: Path, overwrite: bool) -> None:
-    """Raises UsageError when something stands at the target that may not be replaced."""
-    if target.is_dir():
+    """Raises UsageError when something stands at the target that may not be replaced,
+    ResourceError when the system refuses to look.
+    """
+    with writing("file", target.name):
+        there, folder = target.exists(), target.is_dir()
+    if folder:
         raise UsageError("The target is a folder.", where=target.name, fix="Name a file.")
-    if not target.exists():
+    if not there:
         return
     if not overwrite:
         raise UsageError(

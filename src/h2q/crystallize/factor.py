@@ -23,13 +23,17 @@ WIDE = 4096
 BLOCK = 256  # columns at a time
 
 
-def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
-    """H + damping * mean(diag H) * I; the mean is at least tiny, so that silent inputs stay
-    definite.
+def strength(moments: Matrix, damping: float) -> float:
+    """What a damping is in absolute terms: relative to the mean of the diagonal, which is at least
+    tiny, so that silent inputs stay definite.
     """
-    mean = max(float(np.trace(moments)) / len(moments), 1e-12)
+    return damping * max(float(np.trace(moments)) / len(moments), 1e-12)
+
+
+def damped(moments: npt.NDArray[Real], damping: float) -> npt.NDArray[Real]:
+    """H + damping * mean(diag H) * I."""
     out: npt.NDArray[Real] = moments.copy()
-    out[np.diag_indices(len(out))] += moments.dtype.type(damping * mean)
+    out[np.diag_indices(len(out))] += moments.dtype.type(strength(moments, damping))
     return out
 
 
@@ -80,6 +84,20 @@ def substituted(lower: Matrix, wanted: Matrix, block: int) -> Matrix:
     for at, inverse in zip(places[::-1], inverses[::-1], strict=True):
         out[at] = inverse.T @ (out[at] - lower[at.stop :, at].T @ out[at.stop :])
     return out
+
+
+def turned_factor(moments: Matrix, damping: float) -> Matrix:
+    """Lower L of the damped moments with their last rows and columns first. Raises
+    numpy.linalg.LinAlgError when they are not positive definite.
+    """
+    found = damped(moments, damping)
+    turn_around(found)
+    return cholesky(found)
+
+
+def solve_turned(lower: Matrix, wanted: Matrix) -> Matrix:
+    """X of (damped moments) X = wanted, both (n, m), by their turned factor."""
+    return substituted(lower, wanted[::-1], BLOCK)[::-1]
 
 
 def turn_around(matrix: Matrix) -> None:

@@ -8,7 +8,7 @@ its planes. So every matrix is shaped by what it will really read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from h2q import kernels
 from h2q.codec.planes import Plane
 from h2q.core.architecture import parts
 from h2q.core.errors import SourceError
+from h2q.core.mlp_tensors import is_expert
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.correction import Inputs, corrected
 from h2q.crystallize.moments import FloatArray
-from h2q.crystallize.towers import Costs, Matrix, TowerPlan, each_plane
+from h2q.crystallize.row_costs import Costs
+from h2q.crystallize.towers import Matrix, TowerPlan, each_plane
 from h2q.engine.experts import Experts
 from h2q.engine.load import OriginalWeights, PlaneWeights
 from h2q.engine.mlp import GatedMLP
@@ -66,19 +68,36 @@ def read_rotated(source: Source, name: str, seed: int) -> FloatArray:
     return kernels.rotate(weights, rotation(seed, weights.shape[1]))
 
 
+@dataclass
+class Heard:
+    """What the original sent through a layer, for the texts it was calibrated on: `inputs` of its
+    matrices by `reads` name, float32 (T, width), and of those that add to the stream `answers`
+    instead, float32 (T, rows), by tensor. Both lose what is used.
+    """
+
+    inputs: dict[str, FloatArray] = field(default_factory=dict)
+    answers: dict[str, FloatArray] = field(default_factory=dict)
+
+
 class HeardWeights(OriginalWeights):
-    """An original layer that keeps what its matrices add to the stream, by name: the answers of
-    the first call, so that growing need not multiply them again.
+    """An original layer that keeps in `heard` what growing needs of its first run. `hear` observes
+    that run.
     """
 
     def __init__(self, source: Source, table: Mapping[str, TensorSpec]) -> None:
         super().__init__(source)
-        self.table = table
-        self.answers: dict[str, FloatArray] = {}
+        self.table, self.heard = table, Heard()
+        self._needed = {
+            t.reads for t in table.values() if t.coded and not t.adds and not is_expert(t.name)
+        }
+
+    def hear(self, reads: str, x: FloatArray) -> None:
+        if reads in self._needed:
+            self.heard.inputs[reads] = x
 
     def projection(self, names: Sequence[str]) -> Projection:
         found = super().projection(names)
-        return _Heard(found, self.answers) if self.table[names[0]].adds else found
+        return _Heard(found, self.heard.answers) if self.table[names[0]].adds else found
 
 
 class _Heard:
@@ -98,10 +117,9 @@ class _Heard:
 
 
 class GrowingLayer(PlaneWeights):
-    """Weights of one layer that do not exist yet. `seen` holds the original's inputs by `reads`
-    name, `answers` some of its outputs by tensor; both lose them as they are used. `drift` is the
-    original's stream minus the crystal's where the layer begins. `grown` fills with the coded
-    parts.
+    """Weights of one layer that do not exist yet. `heard`: what the original sent through it.
+    `drift` is the original's stream minus the crystal's where the layer begins, and is changed.
+    `grown` fills with the coded parts.
     """
 
     def __init__(
@@ -110,16 +128,14 @@ class GrowingLayer(PlaneWeights):
         seed: int,
         plans: dict[str, TowerPlan],
         table: dict[str, TensorSpec],
-        seen: dict[str, FloatArray],
+        heard: Heard,
         drift: FloatArray,
         ridge: float,
         report: Report,
-        answers: dict[str, FloatArray] | None = None,
     ) -> None:
         super().__init__(self._of, lambda name: np.asarray(source.tensor(name), np.float32), seed)
         self.source, self.seed, self.plans, self.table = source, seed, plans, table
-        self.seen, self.drift, self.ridge, self.report = seen, drift, ridge, report
-        self.answers = answers or {}
+        self.heard, self.drift, self.ridge, self.report = heard, drift, ridge, report
         self.grown: dict[str, Grown] = {}
 
     def _of(self, name: str) -> tuple[Plane, ...]:
@@ -160,35 +176,29 @@ class GrowingLayer(PlaneWeights):
         first = self.table[names[0]]
         adds = first.adds
         turn = rotation(self.seed, x.shape[1])
-        inputs = Inputs(
-            reads=first.reads,
-            original=kernels.rotate(self.seen.pop(first.reads), turn),
-            crystal=kernels.rotate(np.ascontiguousarray(x), turn),
-            drift=self.drift if adds else None,
-            ridge=self.ridge,
-        )
+        damping = self.plans[parts(first)[0].name].damping[0]
+        crystal = kernels.rotate(np.ascontiguousarray(x), turn)
+        inputs = Inputs(first.reads, crystal, self.ridge, damping)
+        del crystal  # large
+        if adds:  # one matrix, which makes good what the stream lacks
+            self.drift += self.heard.answers.pop(names[0])
+            inputs.wanted = self.drift
+        else:
+            inputs.original = kernels.rotate(self.heard.inputs.pop(first.reads), turn)
         matrices = [read_rotated(self.source, name, self.seed) for name in names]
-        answer: FloatArray | None = None
-        if adds:
-            answer = self.answers.pop(names[-1], None)
-            if answer is None:
-                answer = inputs.original @ matrices[-1].T
         wanted = corrected(inputs, matrices)
-        if answer is not None:
-            self.drift = self.drift + answer
-        del matrices, inputs, answer  # large
-        shapes: dict[float, FloatArray] = {}
+        del matrices, inputs  # large
         stacks: dict[str, tuple[Plane, ...]] = {}
         for name in names:
             weights = wanted.weights.pop(0)
             for part in parts(self.table[name]):
                 rows = weights[part.rows]
-                matrix = Matrix(part.name, rows, wanted.moments, shapes, wanted.chosen)
+                matrix = Matrix(part.name, rows, wanted.moments, wanted.shapes, wanted.chosen)
                 self.grown[part.name] = grow_part(
                     matrix, self.plans[part.name], self._report(part.name)
                 )
                 stacks[part.name] = self.grown[part.name].planes
-        del wanted, shapes, weights, matrix, rows  # large
+        del wanted, weights, matrix, rows  # large
         projection = PlaneProjection(stacks, turn)
         if not adds:
             return projection, None

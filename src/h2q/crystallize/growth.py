@@ -27,7 +27,14 @@ from h2q.core.memory import return_freed_memory
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.allocate import TOWERS
 from h2q.crystallize.budget import parameters
-from h2q.crystallize.growing import GrowingLayer, Grown, HeardWeights, grow_part, read_rotated
+from h2q.crystallize.growing import (
+    GrowingLayer,
+    Grown,
+    Heard,
+    HeardWeights,
+    grow_part,
+    read_rotated,
+)
 from h2q.crystallize.journal import Journal
 from h2q.crystallize.keeping import PlanJournal, Streams
 from h2q.crystallize.moments import FloatArray, TokenArray
@@ -35,7 +42,7 @@ from h2q.crystallize.options import LARGE, Options
 from h2q.crystallize.stability import SpectralStabilityController
 from h2q.crystallize.towers import Matrix, TowerPlan
 from h2q.engine.block import entering, run_texts
-from h2q.engine.load import OriginalWeights, build_layer
+from h2q.engine.load import build_layer
 from h2q.engine.projections import PlaneEmbedding
 from h2q.geometry.rotation import rotation
 from h2q.sources import Source
@@ -85,19 +92,18 @@ class Growth:
         else:
             watch.restore(streams.watched_growth)
         for index in range(streams.layer + 1, spec.num_hidden_layers):
-            weights = self._original()
+            weights = HeardWeights(self.source, self.table)
             layer = build_layer(spec, weights, index)
-            seen: dict[str, FloatArray] = {}
-            original = run_texts(spec, layer, streams.original, batch, seen.__setitem__)
+            original = run_texts(spec, layer, streams.original, batch, weights.hear)
             watched = [
                 run_texts(spec, layer, stream, len(tokens))
                 for stream, tokens in zip(streams.watched, self.watched, strict=False)
             ]
-            answers = weights.answers if isinstance(weights, HeardWeights) else {}
+            heard = weights.heard
             del layer, weights
             # What is added to the stream is multiplied before.
             drift = (streams.original - streams.crystal) / np.float32(spec.residual_multiplier)
-            growing = self._layer(plans, seen, drift, answers)
+            growing = self._layer(plans, heard, drift)
             crystal = streams.crystal
             del streams, drift  # large
             crystal = run_texts(spec, build_layer(spec, growing, index), crystal, batch)
@@ -106,7 +112,7 @@ class Growth:
             journal.keep(index, growing.grown)
             grown.update(journal.kept(index) or growing.grown)  # where there is one, in its files
             journal.keep_streams(streams)
-            del growing, seen, answers, original, crystal, watched  # large
+            del growing, heard, original, crystal, watched  # large
             return_freed_memory()
         if not spec.tie_word_embeddings:
             head = journal.kept("head")
@@ -148,29 +154,16 @@ class Growth:
             return TowerPlan(planes, tuple(damping), LARGE_COMMIT, LARGE_LOOKAHEAD)
         return TowerPlan(planes, tuple(damping))
 
-    def _original(self) -> OriginalWeights:
-        """Of a layer; a large one's answers are worth keeping."""
-        if self._large:
-            return HeardWeights(self.source, self.table)
-        return OriginalWeights(self.source)
-
-    def _layer(
-        self,
-        plans: dict[str, TowerPlan],
-        seen: dict[str, FloatArray],
-        drift: FloatArray,
-        answers: dict[str, FloatArray] | None = None,
-    ) -> GrowingLayer:
+    def _layer(self, plans: dict[str, TowerPlan], heard: Heard, drift: FloatArray) -> GrowingLayer:
         return GrowingLayer(
             self.source,
             self.options.seed,
             plans,
             self.table,
-            seen,
+            heard,
             drift,
             self.options.ridge,
             self._report(plans),
-            answers,
         )
 
     def _embedding(self, plans: dict[str, TowerPlan]) -> dict[str, Grown]:
@@ -201,7 +194,7 @@ class Growth:
             kernels.rms_norm(stream, norm, spec.rms_norm_eps)
             for stream in (streams.original, streams.crystal)
         )
-        growing = self._layer(plans, {HEAD_INPUT: read}, streams.original)
+        growing = self._layer(plans, Heard({HEAD_INPUT: read}), streams.original)
         growing.grow([head_name(spec)], x)
         return growing.grown
 

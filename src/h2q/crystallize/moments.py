@@ -12,11 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from h2q.core.errors import QualityError
-from h2q.crystallize.factor import cholesky, damped, turn_around
+from h2q.crystallize.factor import turn_around, turned_factor
 
 FloatArray = npt.NDArray[np.float32]
 Moments = npt.NDArray[np.floating]
 TokenArray = npt.NDArray[np.int64]
+
+
+NOT_FINITE = "The original model's activations are not finite."
+OVERFLOWS = "The checkpoint is damaged, or its numbers overflow float32."
 
 
 def second_moments(x: FloatArray, reads: str) -> FloatArray:
@@ -27,11 +31,7 @@ def second_moments(x: FloatArray, reads: str) -> FloatArray:
         moments: FloatArray = x.T @ x
     moments /= np.float32(len(x))
     if not np.isfinite(moments).all():
-        raise QualityError(
-            "The original model's activations are not finite.",
-            where=reads,
-            fix="The checkpoint is damaged, or its numbers overflow float32.",
-        )
+        raise QualityError(NOT_FINITE, where=reads, fix=OVERFLOWS)
     return moments
 
 
@@ -49,13 +49,15 @@ def feedback(moments: Moments, damping: float = 0.0) -> FloatArray:
     """M - I of H = M D M^T, H the damped moments, strictly upper, float32 (width, width). H must be
     positive definite; computed in its own precision.
     """
-    found = damped(moments, damping)
-    turn_around(found)
-    found = cholesky(found)
-    found /= np.diag(found).copy()
-    turn_around(found)
-    found[np.diag_indices(len(found))] = 0
-    return found.astype(np.float32, copy=False)
+    return feedback_of(turned_factor(moments, damping))
+
+
+def feedback_of(lower: Moments) -> FloatArray:
+    """The same from the turned factor of the damped moments, which is written over."""
+    lower /= np.diag(lower).copy()
+    turn_around(lower)
+    lower[np.diag_indices(len(lower))] = 0
+    return lower.astype(np.float32, copy=False)
 
 
 def shaping_gain(x: FloatArray, damping: float, most: int = 512) -> float:

@@ -31,7 +31,7 @@ from h2q.sources import Source
 
 MOST_TOKENS = 1 << 24  # of a measuring text: what a certificate may ask for
 EACH = ("quality", "kl_mean")  # that every prefix states
-HEADLINE = ("quality", "kl_mean", "top1_agreement", "ratio_fp32")
+HEADLINE = ("quality", "quality_error", "kl_mean", "kl_p99", "top1_agreement", "ratio_fp32")
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,15 @@ def _sizes(
         "original_bytes_bf16": original // 2,
         "crystal_bytes": whole,
         "ratio_bf16": original / 2 / whole,
+        "bits_per_weight": 32 * whole / original,
+        "tokenizer_bytes": crystal.tokenizer_path.stat().st_size,
     }
     for name, value in found.items():
         if name in certificate:
             yield _exact("headline", name, _number(certificate, name), value)
+    streams, length = _text_shape(certificate, crystal)
+    if "tokens" in (text := certificate["text"]):
+        yield _exact("text", "tokens", _number(text, "tokens"), streams * (length - 1))
     for count, prefix in enumerate(prefixes):
         size = crystal_bytes(crystal, count)
         yield _exact(_label(count), "bytes", _number(prefix, "bytes"), size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from h2q.core.architecture import coded
 from h2q.core.errors import QualityError
 from h2q.core.events import ProgressListener
 from h2q.core.units import format_bytes
@@ -17,8 +18,10 @@ from h2q.crystallize.options import Options
 from h2q.crystallize.remembered import Remembered
 from h2q.crystallize.stability import SpectralStabilityController
 from h2q.crystallize.texts import Texts
+from h2q.geometry.decision import Step
 
 CLOSE = 0.05  # of the wanted divergence: nearer is near enough
+LARGE_SHARE, TRIMS = 0.01, 6  # of the bytes: a plane worth a measurement; how many of those
 Bits = dict[str, int]
 
 
@@ -96,7 +99,7 @@ class Search:
             if reached is None or off < reached[1]:
                 reached = self._trial(found), off
             if held:
-                found = self._shortest(found, wanted)
+                found = self._trimmed(self._shortest(found, wanted), wanted)
                 if best is None or found.sizes[-1] < best.found.sizes[-1]:
                     best = self._trial(found)
                 if off > wanted * (1 - CLOSE):
@@ -137,6 +140,43 @@ class Search:
             else:
                 low = middle + 1
         return found.cut(high)
+
+    def _trimmed(self, found: Candidate, wanted: float) -> Candidate:
+        """Without large planes that the target does not need, wherever they stand in the ranking.
+        Where planes are many the cut is near enough before.
+        """
+        tried: set[Step] = set()
+        left = self._left(found, wanted)
+        while left > wanted * CLOSE and len(tried) < TRIMS:
+            fits = [step for step in self._large(found, left) if step not in tried]
+            if not fits:
+                break
+            chosen = max(fits, key=lambda step: step.cost)
+            tried.add(chosen)
+            less = found.without(chosen)
+            rest = self._left(less, wanted)
+            if rest >= 0:
+                found, left = less, rest
+        return found
+
+    def _left(self, found: Candidate, wanted: float) -> float:
+        """Divergence that may be added before `wanted` is reached, nats per token."""
+        result = found.judged(self.truth(0), self.texts.judged)
+        return wanted - self._divergence(found, result, wanted)
+
+    def _large(self, found: Candidate, most: float) -> list[Step]:
+        """Last planes of parts that take a good share of the bytes, and by forecast lose at most
+        `most`.
+        """
+        table = {part.name: part for part in coded(self.judge.spec)}
+        heights, least, out = found.heights, LARGE_SHARE * found.sizes[-1], list[Step]()
+        for step in found.steps:
+            name = str(step.key)
+            if step.level == heights[name] - 1 and step.cost >= least:
+                losses = self.judge_of_planes.measured(table[name], found.grown[name])
+                if losses[step.level] - losses[step.level + 1] <= most:
+                    out.append(step)
+        return out
 
     def _trial(self, found: Candidate) -> Trial:
         return Trial(found, self.judge_of_planes, self.controller)

@@ -17,12 +17,21 @@ import numpy.typing as npt
 
 from h2q import kernels
 from h2q.core.architecture import EMBEDDING, FINAL_NORM, HEAD_INPUT, head_name, tensors
+from h2q.core.errors import QualityError
 from h2q.core.events import Progress, ProgressListener, silent
 from h2q.core.specs import ModelSpec
 from h2q.core.tensor_spec import TensorSpec
 from h2q.crystallize.gradients import dense, leaving_slope, rms_norm_back
 from h2q.crystallize.layer_gradients import layer_back
-from h2q.crystallize.moments import FloatArray, TokenArray, second_moments, shaping_gain
+from h2q.crystallize.moments import (
+    NOT_FINITE,
+    OVERFLOWS,
+    FloatArray,
+    TokenArray,
+    second_moments,
+    shaping_gain,
+)
+from h2q.crystallize.row_costs import row_costs
 from h2q.engine.block import entering, leaving, run_texts
 from h2q.engine.load import OriginalWeights, build_layer
 from h2q.geometry.rotation import rotation
@@ -51,8 +60,10 @@ class Sensitivity:
     head_moments: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def saw(self, reads: str, x: FloatArray, seed: int) -> None:
-        """Note an input, float32 (T, width)."""
+        """Note an input, float32 (T, width). Raises QualityError when it is not finite."""
         self.power[reads] = float(np.mean(x.astype(np.float64) ** 2))
+        if not np.isfinite(self.power[reads]):
+            raise QualityError(NOT_FINITE, where=reads, fix=OVERFLOWS)
         self.shaping[reads] = shaping_gain(x, ROUNDING)
         if reads == HEAD_INPUT:
             turned = kernels.rotate(np.ascontiguousarray(x), rotation(seed, x.shape[1]))
@@ -60,13 +71,21 @@ class Sensitivity:
 
     def weighed(self, name: str, weights: FloatArray) -> None:
         """Note a matrix, float32 (rows, cols)."""
-        self.norms[name] = np.einsum("ij,ij->i", weights, weights, dtype=np.float64)
+        self.norms[name] = row_costs(weights, None)
 
     def heard(self, name: str, grad: FloatArray, tokens: int) -> None:
         """Note the derivative at a matrix's output, float32 (T, rows), zero for others of `tokens`
         tokens.
         """
         self.rows[name] = np.sum(grad.astype(np.float64) ** 2, axis=0) / tokens
+
+    def require_finite(self) -> None:
+        """Raises QualityError, with a tensor's name, where a derivative is not."""
+        for name, values in ((EMBEDDING, self.embedding), *self.rows.items()):
+            if not np.isfinite(values).all():
+                raise QualityError(
+                    "The original model's derivatives are not finite.", where=name, fix=OVERFLOWS
+                )
 
     def complete(self, spec: ModelSpec) -> None:
         """Give experts that text reached little, or never, EXPECTED of the mean of their layer's:
@@ -90,10 +109,13 @@ class Sensitivity:
                 self.shaping.setdefault(tensor.reads, shaping)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is told at the end
 def measure_sensitivity(
     source: Source, tokens: TokenArray, seed: int, listener: ProgressListener = silent
 ) -> Sensitivity:
-    """Forward and backward over int64 (texts, length) tokens, by layer. Raises SourceError."""
+    """Forward and backward over int64 (texts, length) tokens, by layer. Raises SourceError, and
+    QualityError where the model's numbers overflow.
+    """
     spec, found, batch = source.spec, Sensitivity(), len(tokens)
     stage, steps = "measure sensitivity", 2 * spec.num_hidden_layers + 1
     ids = tokens.reshape(-1)
@@ -120,6 +142,7 @@ def measure_sensitivity(
     found.embedding = np.bincount(
         ids, np.mean(grad.astype(np.float64) ** 2, axis=1), minlength=spec.vocab_size
     ) / len(ids)
+    found.require_finite()
     return found
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from h2q.core.architecture import coded
-from h2q.core.errors import TextError
+from h2q.core.errors import KernelError, QualityError, TextError
 from h2q.core.events import Progress, ProgressListener
 from h2q.core.memory import free_bytes
 from h2q.core.specs import ModelSpec
 from h2q.crystallize.budget import parameters
 from h2q.crystallize.growing import read_rotated
-from h2q.crystallize.moments import TokenArray
+from h2q.crystallize.moments import OVERFLOWS, TokenArray
 from h2q.crystallize.options import LARGE, Options, Sizes
 from h2q.crystallize.sampling import Wish, cut_text, sample_texts
 from h2q.crystallize.towers import Matrix, add_plane
@@ -102,6 +102,22 @@ def _sampled(
     def report(stage: str) -> Callable[[float], None]:
         return lambda share: listener(Progress(stage, share, 1))
 
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # the sampler will say so
+            return _run(model, planning, measuring, sizes, report)
+    except KernelError as error:
+        raise QualityError(
+            "The original model's own words are not finite numbers.", where="logits", fix=OVERFLOWS
+        ) from error
+
+
+def _run(
+    model: Model,
+    planning: Wish,
+    measuring: Wish,
+    sizes: Sizes,
+    report: Callable[[str], Callable[[float], None]],
+) -> list[TokenArray]:
     runs = [(sizes.calibration_length, planning), (sizes.measured_length, measuring)]
     if sizes.calibration_length == sizes.measured_length:
         return sample_texts(

@@ -25,9 +25,9 @@ from h2q.core.errors import KernelError, QualityError, SourceError, UsageError
 from h2q.core.specs import PlaneSpec
 from h2q.crystallize.factor import WIDE
 from h2q.crystallize.moments import FloatArray, Moments, feedback
+from h2q.crystallize.row_costs import Costs, by_answers, row_costs, under_moments
 from h2q.crystallize.starts import row_signs
 
-Costs = npt.NDArray[np.float64]
 Listener = Callable[[float], bool]
 
 COMMIT, LOOKAHEAD = 12, 24  # columns; chosen by measurement, docs/lab/LOG.md
@@ -112,8 +112,8 @@ class Matrix:
     def inner(self, left: FloatArray, rights: list[FloatArray]) -> list[Costs]:
         """l_i H r_i^T of every row i, for each of `rights`: float64 (rows,)."""
         if self.judges is None:
-            return _inner(left, self.moments, rights)
-        return _seen(left, self.judges, rights)
+            return under_moments(left, self.moments, rights)
+        return by_answers(left, self.judges, rights)
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,14 @@ def add_plane(
     shape = _feedback(matrix, damping)
     scale = np.sqrt(row_costs(rest, None) / rest.shape[1]) * _spread(bits, above, shape)
     scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
-    scale *= row_signs(rest / scale[:, None], bits)
+    targets = rest / scale[:, None]
+    signs = row_signs(targets, bits)
+    targets *= signs[:, None]
     try:
-        codes = kernels.encode_plane(
-            rest / scale[:, None], bits, shape, commit, lookahead, progress=progress
-        )
+        codes = kernels.encode_plane(targets, bits, shape, commit, lookahead, progress=progress)
     except KernelError as error:
         raise KernelError(error.what, where=matrix.name, fix=error.fix) from error
+    del targets  # large
     spec = PlaneSpec(bits, *rest.shape)
     levels = kernels.decode_plane(spec, codes).astype(np.float32)
     stored, after = _fitted(rest, levels, matrix, costs)
@@ -191,11 +192,6 @@ def add_plane(
         error=_share(after, matrix.costs),
         mse=_share(row_costs(left, None), row_costs(matrix.weights, None)),
     )
-
-
-def row_costs(error: FloatArray, moments: Moments | None) -> Costs:
-    """e H e^T of every row e, H the identity without moments: float64 (rows,)."""
-    return _inner(error, moments, [error])[0]
 
 
 def _feedback(matrix: Matrix, damping: float) -> FloatArray | None:
@@ -246,7 +242,7 @@ def _fitted(
     above, below = across, own
     if moments is not None:
         light = FIT_DAMPING * max(float(np.trace(moments)) / len(moments), 1e-12)
-        plain_across, plain_own = _inner(levels, None, [rest, levels])
+        plain_across, plain_own = under_moments(levels, None, [rest, levels])
         above, below = across + light * plain_across, own + light * plain_own
     fitted = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -262,31 +258,6 @@ def _left(rest: FloatArray, stored: npt.NDArray[np.uint16], levels: FloatArray) 
     """What a plane leaves over; written over its levels."""
     levels *= from_bfloat16(stored)[:, None]
     return np.subtract(rest, levels, out=levels)
-
-
-def _inner(left: FloatArray, moments: Moments | None, rights: list[FloatArray]) -> list[Costs]:
-    """l_i H r_i^T of every row i for each of `rights`: sums in float64, products in the moments'
-    own precision, a few rows at a time.
-    """
-    out = [np.empty(len(left), np.float64) for _ in rights]
-    for begin in range(0, len(left), ROWS_AT_ONCE):
-        rows = slice(begin, begin + ROWS_AT_ONCE)
-        turned = left[rows] if moments is None else left[rows].astype(moments.dtype) @ moments
-        for sums, right in zip(out, rights, strict=True):
-            sums[rows] = np.einsum("ij,ij->i", turned, right[rows], dtype=np.float64)
-    return out
-
-
-def _seen(left: FloatArray, x: FloatArray, rights: list[FloatArray]) -> list[Costs]:
-    """The same as the mean of (l_i x)(r_i x) over float32 (tokens, cols) inputs."""
-    out = [np.empty(len(left), np.float64) for _ in rights]
-    for begin in range(0, len(left), ROWS_AT_ONCE):
-        rows = slice(begin, begin + ROWS_AT_ONCE)
-        answers = left[rows] @ x.T
-        for sums, right in zip(out, rights, strict=True):
-            others = answers if right is left else right[rows] @ x.T
-            sums[rows] = np.einsum("ij,ij->i", answers, others, dtype=np.float64) / len(x)
-    return out
 
 
 def _share(costs: Costs, whole: Costs) -> float:

@@ -23,6 +23,7 @@ DenseArray = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
 
 NOT_FINITE = "The activations contain a value that is not a finite number."
 NO_DISTRIBUTION = "The logits are not finite numbers, or forbid everything."
+LOGITS = "Weights are damaged (h2q verify tells), or a constraint leaves nothing to say."
 MANY_TOKENS = 1024  # of prompts; more come when a model grows
 MOST_TURNS = 256  # kept prepared; a model has one rotation for each width
 
@@ -211,7 +212,7 @@ def softmax_top(
     best, norm, product = np.empty(rows, np.float32), np.empty(rows), np.empty(rows)
     ids = np.empty((rows, k), np.int64)
     if not call(native.softmax_top, logits, best, norm, product, ids):
-        raise KernelError(NO_DISTRIBUTION)
+        raise KernelError(NO_DISTRIBUTION, fix=LOGITS)
     return best, norm, product, ids
 
 

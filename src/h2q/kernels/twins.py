@@ -187,7 +187,10 @@ def softmax_top(
         raise KernelError(f"The top {k} of {logits.shape[1]} entries cannot be given.")
     best = logits.max(axis=1, initial=-np.inf) + np.float32(0)
     if not np.isfinite(best).all():
-        raise KernelError("The logits are not finite numbers, or forbid everything.")
+        raise KernelError(
+            "The logits are not finite numbers, or forbid everything.",
+            fix="Weights are damaged (h2q verify tells), or a constraint leaves nothing to say.",
+        )
     below = logits - best[:, None]
     weights = np.where(below < np.float32(-87), np.float32(0), exp(below))
     below = np.maximum(below, np.float32(-87))

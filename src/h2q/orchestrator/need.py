@@ -39,11 +39,10 @@ def need_of(order: Order, budget: int) -> Need:
     from h2q.codec.pages import PAGE
     from h2q.crystal import open_crystal
     from h2q.engine.scheduler import STEP_ROWS
+    from h2q.engine.scratch import LATER, scratch_bytes
     from h2q.runtime.budget import (
         FEWER_ROWS,
-        LATER,
         LEAST_CONTEXT,
-        scratch_bytes,
         shard_bytes,
         streamed_bytes,
     )

@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from h2q.codec.pages import PAGE
 from h2q.core.errors import ResourceError
 from h2q.core.paging import PAGE as SYSTEM_PAGE
-from h2q.core.specs import ModelSpec
 from h2q.core.units import format_bytes
 from h2q.crystal import Crystal
 from h2q.engine.arriving import arrivals
-from h2q.engine.cache import cache_shape
 from h2q.engine.scheduler import STEP_ROWS
-from h2q.kernels import threads
+from h2q.engine.scratch import LATER, scratch_bytes
 from h2q.runtime.pool import page_bytes
 from h2q.runtime.worker import Order
 
-LATER = 24 << 20  # modules that are first needed by some request: templates, grammars
-FIXED_SCRATCH = 6 << 20
-THREAD_SCRATCH = 1 << 20
 LEAST_CONTEXT = 4 * PAGE
 COMFORT = 2048  # positions that come before refinement
 SLOTS = 2  # layers in memory when they are streamed: one computes, one is read
@@ -62,22 +57,6 @@ class Plan:
             f"{format_bytes(self.cache)} ({self.context:,} positions), scratch "
             f"{format_bytes(self.scratch)} ({self.streams} streams, {self.rows} rows)"
         )
-
-
-def scratch_bytes(spec: ModelSpec, rows: int, voices: int) -> int:
-    """What a step of so many rows, `voices` of them heard, has in memory beside weights and cache:
-    an upper bound.
-    """
-    heads, keys, values = cache_shape(spec)
-    inner = spec.intermediate_size
-    if spec.experts is not None:
-        used = spec.experts.num_experts_per_tok + spec.experts.n_shared_experts
-        inner = max(inner, used * spec.experts.moe_intermediate_size)
-    mixed = spec.num_attention_heads * max(spec.head_dim, values) + heads * (keys + values)
-    row = 4 * (6 * spec.hidden_size + 4 * inner + 3 * mixed)
-    voice = 4 * 4 * spec.vocab_size
-    sampling = 8 * 8 * spec.vocab_size  # of one voice after the other
-    return rows * row + voices * voice + sampling + threads() * THREAD_SCRATCH + FIXED_SCRATCH
 
 
 def shard_bytes(crystal: Crystal, groups: int) -> int:

@@ -10,19 +10,17 @@ from h2q.codec.pages import PAGE
 from h2q.core import paging
 from h2q.core.errors import ResourceError
 from h2q.core.mlp_tensors import is_expert
-from h2q.core.specs import ModelSpec
 from h2q.core.units import format_bytes
 from h2q.crystal import Crystal, mapped
 from h2q.crystal.manifest import shard_name
 from h2q.engine.scheduler import STEP_ROWS
+from h2q.engine.scratch import LATER, expanded_bytes, scratch_bytes
 from h2q.runtime.budget import (
     COMFORT,
     FEWER_ROWS,
-    LATER,
     LEAST_CONTEXT,
     Plan,
     plan,
-    scratch_bytes,
 )
 from h2q.runtime.pool import page_bytes
 from h2q.runtime.worker import Order
@@ -65,15 +63,6 @@ def expert_plan(crystal: Crystal, order: Order, interpreter: int) -> Plan:
         where=crystal.path.name,
         fix="Give it more memory, or a smaller context.",
     )
-
-
-def expanded_bytes(spec: ModelSpec) -> int:
-    """Of what latent attention keeps decoded (engine.latent), one layer twice while it is made."""
-    latent = spec.latent
-    if latent is None:
-        return 0
-    rows = spec.num_attention_heads * (latent.qk_nope_head_dim + latent.v_head_dim)
-    return 4 * rows * latent.kv_lora_rank * (spec.num_hidden_layers + 2)
 
 
 def expert_bytes(crystal: Crystal, groups: int) -> int:

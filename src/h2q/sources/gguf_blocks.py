@@ -11,6 +11,7 @@ import numpy.typing as npt
 from h2q.core.errors import SourceError
 from h2q.core.ggml_types import GGML_TYPES, GGMLType
 from h2q.core.gguf_header import GGUFTensor
+from h2q.sources.source import fault
 
 STRIP = 1 << 22  # weights decoded at a time; bounds what the package allocates besides the result
 
@@ -47,7 +48,7 @@ def decode(rows: npt.NDArray[np.uint8], kind: GGMLType) -> npt.NDArray[np.float3
 
 def read_weights(path: Path, tensor: GGUFTensor) -> npt.NDArray[np.float32]:
     """A tensor (shape fastest dimension last) from its file. Raises SourceError when the file has
-    become shorter or a value is not finite.
+    become shorter, or a value is not finite or beyond LARGEST.
     """
     shape = tensor.shape[::-1]
     weights = np.empty((int(np.prod(shape[:-1], dtype=np.int64)), shape[-1]), np.float32)
@@ -65,9 +66,9 @@ def read_weights(path: Path, tensor: GGUFTensor) -> npt.NDArray[np.float32]:
         if stored.size != len(strip) * row_bytes:
             raise SourceError("The file has become shorter.", where=path.name)
         strip[:] = decode(stored.reshape(len(strip), row_bytes), tensor.type)
-        if not np.isfinite(strip).all():
+        if found := fault(strip):
             raise SourceError(
-                "The tensor holds a value that is not finite.",
+                f"The tensor {found}.",
                 where=f"{path.name}: {tensor.name}",
                 fix="Fetch the file again, or convert the model again.",
             )

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from h2q.core.bounds import require_integer
 from h2q.core.errors import SourceError, SpecError
-from h2q.core.specs import ModelSpec
+from h2q.core.specs import MAX_WIDTH, ModelSpec
 from h2q.sources.hf_families import FAMILIES
 from h2q.sources.hf_family import Family, activation, refuse_unknown
 from h2q.sources.hf_rope import read_rope
@@ -81,12 +82,13 @@ def _head_dim(config: Mapping[str, Any], where: str) -> Any:
     return width // heads  # type: ignore[operator]
 
 
-def _rotary_dim(share: object, head_dim: object, where: str) -> int:
+def _rotary_dim(share: object, head_dim: Any, where: str) -> int:
     """Dimensions that are turned; 0 for all."""
     sound = isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1
-    if not sound or not isinstance(head_dim, int):
+    if not sound:
         raise SourceError("partial_rotary_factor must be above 0 and at most 1.", where=where)
-    turned = int(head_dim * share)  # type: ignore[operator]
+    require_integer("head_dim", head_dim, 1, MAX_WIDTH)  # before it meets a float
+    turned = int(head_dim * share)
     return 0 if turned == head_dim else turned
 
 

@@ -17,6 +17,7 @@ from h2q.core.specs import ModelSpec
 from h2q.sources.float8 import Float8, read_float8
 from h2q.sources.hf_config import model_spec
 from h2q.sources.hf_stacked import is_stacked
+from h2q.sources.hf_tokenizer import without_rowless
 from h2q.sources.hf_weights import StoredWeights
 from h2q.sources.latent_order import half_split
 from h2q.sources.source import TEMPLATE_LIMIT, require_template
@@ -111,8 +112,11 @@ class HFDirectory:
         return wide
 
     def tokenizer_json(self) -> str:
-        """The text of tokenizer.json. Raises SourceError when it is too large or not UTF-8."""
-        return read_text(self.tokenizer_path, TOKENIZER_LIMIT)
+        """The text of tokenizer.json, without added tokens that the model has no row for. Raises
+        SourceError when it is too large or not UTF-8.
+        """
+        text = read_text(self.tokenizer_path, TOKENIZER_LIMIT)
+        return without_rowless(text, self.spec.vocab_size, self.tokenizer_path.name)
 
     def chat_template(self) -> str | None:
         """chat_template.jinja, else what tokenizer_config.json holds. Of several named templates
@@ -134,14 +138,14 @@ class HFDirectory:
 
     def _shards(self) -> list[Path]:
         single, index = self.path / "model.safetensors", self.path / "model.safetensors.index.json"
-        if not index.is_file():
-            if not single.is_file():
-                raise SourceError(
-                    "The folder has neither model.safetensors nor an index of shards.",
-                    where=self.path.name,
-                    fix="Convert pickled weights to safetensors; they are never unpickled here.",
-                )
+        if single.is_file():  # an index beside it is not asked, as transformers does not
             return [single]
+        if not index.is_file():
+            raise SourceError(
+                "The folder has neither model.safetensors nor an index of shards.",
+                where=self.path.name,
+                fix="Convert pickled weights to safetensors; they are never unpickled here.",
+            )
         shards = [self.path / name for name in read_index(index)]
         for shard in shards:
             if not shard.is_file():

@@ -50,6 +50,14 @@ def qwen3_moe(config: Config) -> ExpertSpec:
     )
 
 
+def counted(config: Config) -> Config:
+    """Transformers 5 writes the number of a qwen3_moe's experts as num_local_experts."""
+    found, other = config.get("num_experts"), config.get("num_local_experts")
+    if None not in (found, other) and found != other:
+        raise SourceError("num_experts and num_local_experts differ.")
+    return config if found is not None or other is None else {**config, "num_experts": other}
+
+
 def qwen2_moe(config: Config) -> ExpertSpec:
     """As qwen3_moe, and one shared expert as wide as some of the others."""
     spec = qwen3_moe({"norm_topk_prob": False, **config})

@@ -11,6 +11,7 @@ from h2q.core.errors import SourceError
 from h2q.core.specs import FULL, SLIDING
 from h2q.sources.hf_experts import (
     COUNTS,
+    counted,
     deepseek,
     expanded,
     gpt_oss,
@@ -195,6 +196,7 @@ FAMILIES = {
         _qwen3_moe,
         (*COUNTS, "sliding_window", "attention_bias"),
         {"max_position_embeddings": 32_768},
+        prepare=counted,
     ),
     "gpt_oss": Family(
         "gpt_oss",

@@ -4,6 +4,7 @@ floats, fp8 with scales, matrices that are parts of others.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from h2q.core.tensor_spec import TensorSpec
 from h2q.sources.float8 import SCALE_SUFFIXES, TABLES, Float8, FloatArray, scale, widen
 from h2q.sources.hf_stacked import split_stacked
 from h2q.sources.hf_tensors import norm_offset, refuse_strangers, split_joined
+from h2q.sources.source import fault
 
 COMPARED_BYTES = 16 << 20  # of two tensors that should be equal, at a time
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -65,8 +67,8 @@ class StoredWeights:
         """
         if name in self._slabs:
             wide = self._slabs[name].read(self._widened)
-            if not np.isfinite(wide).all():
-                raise self._damaged(self._slabs[name].values, "holds a value that is not finite")
+            if found := fault(wide):
+                raise self._damaged(self._slabs[name].values, found)
             return wide
         if name not in self._entries:
             raise SourceError(f"There is no tensor {name}.", where=self.where)
@@ -78,10 +80,9 @@ class StoredWeights:
             factors = self._widened(self._entries[scales])
             if not (factors >= 0).all():
                 raise self._damaged(self._entries[scales], "holds a scale below zero")
-            with np.errstate(over="ignore"):  # an overflow has its own sentence below
-                scale(wide, factors, grid)
-            if not np.isfinite(wide).all():
-                raise self._damaged(self._entries[name], "leaves the range of float32 when scaled")
+            scale(wide, factors, grid)
+            if found := fault(wide):
+                raise self._damaged(self._entries[name], found)
         if offset := norm_offset(self.spec, name):
             wide += np.float32(offset)
         return wide
@@ -102,11 +103,13 @@ class StoredWeights:
         if entry.dtype in TABLES:
             wide = widen(stored, entry.dtype)
         elif entry.dtype == "BF16":
-            wide = (stored.astype(np.uint32) << 16).view(np.float32)
+            halves = np.zeros((stored.size, 2), np.uint16)
+            halves[:, 1 if sys.byteorder == "little" else 0] = stored
+            wide = halves.view(np.float32)
         else:
             wide = stored.astype(np.float32)
-        if not np.isfinite(wide).all():
-            raise self._damaged(place, "holds a value that is not finite")
+        if found := fault(wide):
+            raise self._damaged(place, found)
         return np.asarray(wide.reshape(entry.shape))
 
     def _damaged(self, place: tuple[Path, TensorEntry], what: str) -> SourceError:

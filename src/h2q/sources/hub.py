@@ -62,11 +62,13 @@ def _description(listing: Listing) -> list[RemoteFile]:
             fix="Pickled weights are never read here; look for a safetensors version of the model.",
         )
     wanted = {**REQUIRED, **{file: limit for file, limit in WELCOME.items() if file in listing}}
+    if WEIGHTS in listing:
+        wanted.pop(INDEX, None)
     return [listing.file(file, limit) for file, limit in wanted.items()]
 
 
 def _weights(listing: Listing, snapshot: Snapshot) -> list[RemoteFile]:
-    names = read_index(snapshot.folder / INDEX) if INDEX in listing else [WEIGHTS]
+    names = [WEIGHTS] if WEIGHTS in listing else read_index(snapshot.folder / INDEX)
     for name in names:
         if not name.endswith(".safetensors") or name not in listing:
             raise SourceError(
@@ -139,7 +141,7 @@ def _from_cache(
 def _is_whole(folder: Path) -> bool:
     try:
         read_config(folder)
-        shards = read_index(folder / INDEX) if (folder / INDEX).is_file() else [WEIGHTS]
+        shards = [WEIGHTS] if (folder / WEIGHTS).is_file() else read_index(folder / INDEX)
     except SourceError:
         return False
     return all((folder / file).is_file() for file in ("tokenizer.json", *shards))

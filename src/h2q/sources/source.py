@@ -11,6 +11,7 @@ import numpy.typing as npt
 from h2q.core.errors import SourceError
 from h2q.core.specs import ModelSpec
 
+LARGEST = 1 << 20  # a weight beyond it is a flipped bit; float32 would overflow in a few layers
 TEMPLATE_LIMIT = 1 << 20  # bytes of a chat template in UTF-8; crystals hold no larger one
 
 
@@ -46,3 +47,13 @@ def require_template(text: str, where: str) -> str:
     if size > TEMPLATE_LIMIT:
         raise SourceError(f"The chat template exceeds {TEMPLATE_LIMIT:,} bytes.", where=where)
     return text
+
+
+def fault(values: npt.NDArray[np.float32]) -> str:
+    """What is wrong with the values of a tensor, as the end of a sentence; "" where nothing is."""
+    low, high = values.min(initial=0), values.max(initial=0)
+    if low >= -LARGEST and high <= LARGEST:  # NaN is neither
+        return ""
+    if not np.isfinite(values).all():
+        return "holds a value that is not finite"
+    return f"holds {max(high, -low):.3g}, and no weight is beyond {LARGEST:,}"

@@ -60,10 +60,16 @@ class Tokenizer:
 
     def require_fit(self, vocab_size: int) -> None:
         """Raises TextError when the tokenizer can produce an id the model does not have."""
+        fix = "They do not belong together; use the tokenizer the model was trained with."
         if self.vocab_size > vocab_size:
             raise TextError(
-                f"The tokenizer has {self.vocab_size:,} entries, the model {vocab_size:,}.",
-                fix="They do not belong together; use the tokenizer the model was trained with.",
+                f"The tokenizer has {self.vocab_size:,} entries, the model {vocab_size:,}.", fix=fix
+            )
+        if (largest := max(self.encode("a"), default=0)) >= vocab_size:  # its own table of ids
+            raise TextError(
+                f"The tokenizer puts token {largest:,} around a text, the model has "
+                f"{vocab_size:,}.",
+                fix=fix,
             )
 
     def encode(self, text: str, special: bool = True) -> list[int]:
