@@ -204,6 +204,25 @@ def test_a_certificate_that_cannot_be_measured_is_refused(
         recheck(open_crystal(seed_path), {**stated, **broken}, seed_source)
 
 
+@pytest.mark.parametrize("change", ["none", "another"])
+def test_a_crystal_without_its_words(seed_path: Path, tmp_path: Path, change: str) -> None:
+    """Told in clear words, by both; one whose tokens have no rows is no sound crystal either."""
+    crystal = tmp_path / "m.crystal"
+    shutil.copytree(seed_path, crystal)
+    words = crystal / "tokenizer.json"
+    text = words.read_text()
+    words.unlink()
+    if change == "another":
+        document = json.loads(text)
+        document["model"]["vocab"]["<more>"] = 4096
+        words.write_text(json.dumps(document))
+    else:
+        assert h2q("show", crystal).returncode == CrystalError.exit_code
+    found = h2q("verify", crystal)
+    assert found.returncode == CrystalError.exit_code
+    assert "tokenizer" in found.stderr
+
+
 def test_the_commands(seed_path: Path, tmp_path: Path, stated: dict[str, Any]) -> None:
     page = tmp_path / "page.html"
     shown = h2q("show", seed_path, "--certificate", "--html", page)

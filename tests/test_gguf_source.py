@@ -29,7 +29,7 @@ from h2q.core.errors import SourceError
 from h2q.core.ggml_types import GGML_TYPES
 from h2q.core.gguf_header import GGUFArray, read_gguf_header
 from h2q.engine import load_original
-from h2q.sources import HFDirectory
+from h2q.sources import HFDirectory, open_source
 from h2q.sources.gguf_file import GGUFSource
 from stories260k import Stories
 from test_golden_logits import distance
@@ -73,6 +73,14 @@ def test_our_parser_agrees_with_the_package(file: Path) -> None:
         assert entry.begin == tensor.data_offset
         assert entry.end - entry.begin == tensor.n_bytes
         assert entry.type.name == tensor.tensor_type.name
+
+
+@pytest.mark.parametrize("name", ["M.GGUF", f"sha256-{'0' * 64}"])
+def test_a_file_of_any_name_is_known_by_its_first_letters(
+    tmp_path: Path, file: Path, random_llama: RandomLlama, name: str
+) -> None:
+    (tmp_path / name).symlink_to(file)
+    assert open_source(tmp_path / name).spec == random_llama.spec
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -26,6 +26,7 @@ def show(
     from h2q.cli.certificate import show_certificate, show_details, write_html
     from h2q.cli.output import emit, table
     from h2q.core.architecture import tensors
+    from h2q.core.files import plain_file
     from h2q.core.safetensors_header import read_json
     from h2q.core.units import format_bytes, format_count
     from h2q.crystal import crystal_bytes, open_crystal
@@ -33,6 +34,8 @@ def show(
     opened = open_crystal(crystal)
     stated = read_json(crystal / "certificate.json", 64 << 20, CrystalError)
     spec = opened.spec
+    with plain_file(opened.tokenizer_path, CrystalError) as (_, words):
+        pass  # its size is all that is shown
     if html is not None:
         write_html(html, stated, crystal.resolve().name)
     if json:
@@ -43,7 +46,7 @@ def show(
                 "planes": {name: list(bits) for name, bits in opened.manifest.bits.items()},
                 "files": {file.name: file.bytes for file in opened.manifest.files},
                 "crystal_bytes": crystal_bytes(opened),
-                "tokenizer_bytes": opened.tokenizer_path.stat().st_size,
+                "tokenizer_bytes": words,
                 "certificate": stated,
             }
         )
@@ -63,7 +66,7 @@ def show(
             ("context", f"{spec.max_position_embeddings:,} tokens"),
             *((file.name, format_bytes(file.bytes)) for file in opened.manifest.files),
             ("crystal", format_bytes(crystal_bytes(opened))),
-            ("tokenizer", format_bytes(opened.tokenizer_path.stat().st_size)),
+            ("tokenizer", format_bytes(words)),
         ],
     )
     show_certificate(stated)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from h2q.core.errors import SourceError
 from h2q.core.events import ProgressListener, silent
+from h2q.core.files import plain_file
+from h2q.core.gguf_header import MAGIC
 from h2q.sources.hf_dir import HFDirectory
 from h2q.sources.source import Source
 
@@ -36,7 +38,7 @@ def open_source(where: str | Path, progress: ProgressListener = silent) -> Sourc
 
 
 def _open_path(path: Path) -> Source:
-    if path.suffix == ".gguf" and not path.is_dir():
+    if (path.suffix == ".gguf" and not path.is_dir()) or _begins_gguf(path):
         return _open_gguf(path)
     if path.is_file():
         raise SourceError("This file is no model.", where=path.name, fix=FORMS)
@@ -47,6 +49,14 @@ def _open_path(path: Path) -> Source:
             fix=FORMS,
         )
     return HFDirectory(path)
+
+
+def _begins_gguf(path: Path) -> bool:
+    """Whether a file of any name, such as a blob of a store, is a GGUF file."""
+    if not path.is_file():
+        return False
+    with plain_file(path, SourceError) as (file, _):
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _open_gguf(path: Path) -> Source:
