@@ -27,7 +27,8 @@ from h2q.engine.rounded import RoundedWeights
 from h2q.sources import Source
 from h2q.text import Tokenizer
 
-# Each use has its own seeds; those of the certificate are never used for anything else.
+# Each use has its own seeds. Nothing is coded or ranked by the certificate's text; where a quality
+# is the target it must hold there too, so that text has a say in where the crystal ends.
 CALIBRATION_SEED, MEASURE_SEED = 1_000, 3_000
 TEMPERATURES = (1.0, 0.8, 1.0)  # of calibration texts, in turn
 MARGIN = 1.3  # memory that running the original takes, relative to its weights in float32
