@@ -83,11 +83,13 @@ def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
     ridge, shapes = _ridge(inputs, x), dict[float, FloatArray]()
     if wanted is not None:
         (weights,) = matrices
-        right = wanted.T @ x
-        right /= np.float32(len(x))
+        heard = wanted.T @ x
+        heard /= np.float32(len(x))
         del x, wanted
-        right += np.float32(strength(moments, ridge)) * weights
-        weights[:], shapes = _solved(moments, ridge, right)
+        weights *= np.float32(strength(moments, ridge))
+        weights += heard
+        del heard
+        weights[:], shapes = _solved(moments, ridge, weights)
     elif moved is not None and moved.any():
         gain, shapes = _solved(moments, ridge, moved)
         for weights in matrices:
