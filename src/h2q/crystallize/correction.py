@@ -89,15 +89,14 @@ def corrected(inputs: Inputs, matrices: Sequence[FloatArray]) -> Corrected:
         weights *= np.float32(strength(moments, ridge))
         weights += heard
         del heard
-        weights[:], shapes = _solved(moments, ridge, weights)
+        weights[:] = _solved(moments, ridge, weights, inputs.damping, shapes)
     elif moved is not None and moved.any():
-        gain, shapes = _solved(moments, ridge, moved)
+        gain = _solved(moments, ridge, moved, inputs.damping, shapes)
         for weights in matrices:
             for begin in range(0, len(weights), ROWS_AT_ONCE):
                 rows = weights[begin : begin + ROWS_AT_ONCE]
                 rows += rows @ gain
-    kept = {damping: shape for damping, shape in shapes.items() if damping == inputs.damping}
-    return Corrected(list(matrices), moments, chosen, kept)
+    return Corrected(list(matrices), moments, chosen, shapes)
 
 
 def _ridge(inputs: Inputs, x: FloatArray) -> float:
@@ -110,11 +109,19 @@ def _ridge(inputs: Inputs, x: FloatArray) -> float:
 
 
 def _solved(
-    moments: FloatArray, ridge: float, right: FloatArray
-) -> tuple[FloatArray, dict[float, FloatArray]]:
-    """right (moments + ridge)^-1, and of wide moments their feedback damped as much."""
-    if len(moments) > WIDE:
+    moments: FloatArray,
+    ridge: float,
+    right: FloatArray,
+    damping: float,
+    shapes: dict[float, FloatArray],
+) -> FloatArray:
+    """right (moments + ridge)^-1. Of wide moments whose ridge is the damping, `shapes` gets the
+    feedback that the same factor makes.
+    """
+    if len(moments) > WIDE and ridge == damping:
         with suppress(np.linalg.LinAlgError):  # by rounding
             lower = turned_factor(moments, ridge)
-            return solve_turned(lower, right.T).T, {ridge: feedback_of(lower)}
-    return solve(moments, ridge, right.T).T, {}
+            found = solve_turned(lower, right.T).T
+            shapes[damping] = feedback_of(lower)
+            return np.asarray(found, np.float32)
+    return np.asarray(solve(moments, ridge, right.T).T, np.float32)

@@ -97,10 +97,10 @@ class HeardWeights(OriginalWeights):
 
     def projection(self, names: Sequence[str]) -> Projection:
         found = super().projection(names)
-        return _Heard(found, self.heard.answers) if self.table[names[0]].adds else found
+        return _Overheard(found, self.heard.answers) if self.table[names[0]].adds else found
 
 
-class _Heard:
+class _Overheard:
     """A projection of one matrix whose first answer is kept."""
 
     def __init__(self, projection: Projection, answers: dict[str, FloatArray]) -> None:

@@ -133,9 +133,7 @@ class Search:
         low, high = 0, len(found.steps)
         while low < high:
             middle = (low + high) // 2
-            cut = found.cut(middle)
-            result = cut.judged(self.truth(0), self.texts.judged)
-            if self._divergence(cut, result, wanted) <= wanted:
+            if self._left(found.cut(middle), wanted) >= 0:
                 high = middle
             else:
                 low = middle + 1
